@@ -1,0 +1,113 @@
+//! Volumes as wanted.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What `hostPath.type` demands of the path before it is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HostPathType {
+    /// `""`: no check.
+    Unset,
+    /// Made (0755) when missing.
+    DirectoryOrCreate,
+    /// Must be a directory.
+    Directory,
+    /// Made empty (0644) when missing.
+    FileOrCreate,
+    /// Must be a regular file.
+    File,
+    /// Must be a Unix socket.
+    Socket,
+    /// Must be a character device.
+    CharDevice,
+    /// Must be a block device.
+    BlockDevice,
+}
+
+/// One key of a ConfigMap or Secret as a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyToPath {
+    /// Key in the object.
+    pub key: String,
+    /// Relative path without `..`.
+    pub path: PathBuf,
+    /// Permission bits; `None` takes the volume's default mode.
+    pub mode: Option<u32>,
+}
+
+/// Where a volume's content comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VolumeSource {
+    /// An empty folder that lives as long as the pod.
+    EmptyDir {
+        /// `medium: Memory`: a tmpfs.
+        memory: bool,
+        /// Bytes at most.
+        size_limit: Option<u64>,
+    },
+    /// A path of the node.
+    HostPath {
+        /// Absolute path.
+        path: PathBuf,
+        /// What it must be.
+        kind: HostPathType,
+    },
+    /// A ConfigMap's keys as files.
+    ConfigMap {
+        /// Name in the pod's namespace.
+        name: String,
+        /// Chosen keys; empty is all.
+        items: Vec<KeyToPath>,
+        /// Permission bits of files; default 0644.
+        default_mode: u32,
+        /// A missing object or key is no error.
+        optional: bool,
+    },
+    /// A Secret's keys as files, on tmpfs.
+    Secret {
+        /// Name in the pod's namespace.
+        name: String,
+        /// Chosen keys; empty is all.
+        items: Vec<KeyToPath>,
+        /// Permission bits of files; default 0644.
+        default_mode: u32,
+        /// A missing object or key is no error.
+        optional: bool,
+    },
+}
+
+/// A volume of the pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeDesired {
+    /// RFC 1123 label, unique in the pod.
+    pub name: String,
+    /// Its content.
+    pub source: VolumeSource,
+}
+
+/// How mounts made below a volume travel between container and node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountPropagation {
+    /// `rprivate`.
+    #[default]
+    None,
+    /// `rslave`.
+    HostToContainer,
+    /// `rshared`; privileged containers only.
+    Bidirectional,
+}
+
+/// A volume inside a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeMount {
+    /// The volume's name.
+    pub volume: String,
+    /// Absolute path in the container.
+    pub mount_path: PathBuf,
+    /// Relative path inside the volume.
+    pub sub_path: Option<PathBuf>,
+    /// Mounted read-only.
+    pub read_only: bool,
+    /// Propagation.
+    pub propagation: MountPropagation,
+}
