@@ -1,1 +1,12 @@
+//! Types that the eBPF programs and user space both read: map keys and values and
+//! the one table of drop reasons.
+//!
+//! Rules: `repr(C)`, padding named and zero, size asserted. Addresses are 16
+//! bytes in network order, IPv4 as `::ffff:a.b.c.d` (RFC 4291 2.5.5.2), so every
+//! table serves both families. Ports are two bytes in network order (`[u8; 2]`),
+//! so that no side can mix the order up. Everything else is host order.
 #![no_std]
+
+mod service;
+
+pub use service::{Addr, Backend, BackendState, Frontend, FrontendFlags, FrontendKey, Port, SlotKey};
