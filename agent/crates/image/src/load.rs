@@ -1,0 +1,154 @@
+//! Takes one image of an archive into the store.
+
+use crate::archive::{Archive, decompress};
+use crate::digest::HashingReader;
+use crate::error::is_full;
+use crate::find::{FoundImage, LayerBlob};
+use crate::layer::{self, Cause};
+use crate::limits::{LAYER_BYTES_MAX, LAYER_ENTRIES_MAX};
+use crate::oci::{Configuration, Process, this_architecture};
+use crate::{Digest, ImageConfig, ImageError, ImageRecord, Reference};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// Where layers go, and where they are unpacked first.
+pub(crate) struct Places<'a> {
+    pub layers: &'a Path,
+    pub scratch: &'a Path,
+}
+
+/// Unpacks the layers that are not there yet and describes the image.
+pub(crate) fn load_image(
+    archive: &Archive,
+    image: &FoundImage,
+    names: BTreeSet<Reference>,
+    places: &Places<'_>,
+) -> Result<ImageRecord, ImageError> {
+    let bytes = archive.read_small(&image.config_entry)?;
+    let id = Digest::of(&bytes);
+    if let Some(want) = image.config_digest {
+        archive.expect("configuration", want.to_string(), id.to_string())?;
+    }
+    let configuration: Configuration = archive.parse(&image.config_entry, &bytes)?;
+    check_platform(archive, &configuration)?;
+    let diff_ids = configuration.rootfs.diff_ids.iter().flatten();
+    let layers = diff_ids.map(|text| Digest::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    archive.expect("number of layers", layers.len().to_string(), image.layers.len().to_string())?;
+
+    let (mut size, mut unpacked_size) = (bytes.len() as u64, 0);
+    for (diff_id, blob) in layers.iter().zip(&image.layers) {
+        let (packed, unpacked) = ensure_layer(archive, blob, *diff_id, places)?;
+        size += packed;
+        unpacked_size += unpacked;
+    }
+    Ok(ImageRecord {
+        id,
+        names,
+        digest: image.digests.first().copied().unwrap_or(id),
+        other_digests: image.digests.iter().skip(1).copied().collect(),
+        size,
+        unpacked_size,
+        layers,
+        created: configuration.created.as_deref().and_then(|text| text.parse().ok()),
+        config: configuration.config.unwrap_or_default().into(),
+    })
+}
+
+fn check_platform(archive: &Archive, configuration: &Configuration) -> Result<(), ImageError> {
+    let os = configuration.os.as_deref().filter(|text| !text.is_empty()).unwrap_or("linux");
+    let architecture = configuration.architecture.as_deref().filter(|text| !text.is_empty());
+    let architecture = architecture.unwrap_or(this_architecture());
+    if os == "linux" && architecture == this_architecture() {
+        return Ok(());
+    }
+    let problem = format!("the image is for {os}/{architecture}, this node is linux/{}", this_architecture());
+    Err(ImageError::Unsupported { path: archive.path().to_path_buf(), problem })
+}
+
+/// Bytes of an unpacked layer's tar stream, kept beside it.
+fn size_file(layers: &Path, diff_id: Digest) -> std::path::PathBuf {
+    layers.join(format!("{}.size", diff_id.hex()))
+}
+
+/// Has the layer in the store and gives its packed and unpacked size in bytes.
+fn ensure_layer(
+    archive: &Archive,
+    blob: &LayerBlob,
+    diff_id: Digest,
+    places: &Places<'_>,
+) -> Result<(u64, u64), ImageError> {
+    let target = places.layers.join(diff_id.hex());
+    if target.is_dir() {
+        let (_, size) = archive.open_file(&blob.entry)?;
+        let unpacked = fs::read_to_string(size_file(places.layers, diff_id)).ok().and_then(|text| text.parse().ok());
+        return Ok((size, unpacked.unwrap_or(size)));
+    }
+    // Dropped on any error, and with it all that was unpacked.
+    let scratch = tempfile::Builder::new()
+        .prefix("layer-")
+        .tempdir_in(places.scratch)
+        .map_err(ImageError::io("make a folder in", places.scratch))?;
+    let sizes = unpack_layer(archive, blob, diff_id, scratch.path())?;
+    let size_path = size_file(places.layers, diff_id);
+    fs::write(&size_path, sizes.1.to_string()).map_err(ImageError::io("write", &size_path))?;
+    fs::rename(scratch.path(), &target).map_err(ImageError::io("rename to", &target))?;
+    let _moved = scratch.keep();
+    Ok(sizes)
+}
+
+/// Reads, checks and unpacks in one pass: blob → digest → decompress → diff id → files.
+fn unpack_layer(archive: &Archive, blob: &LayerBlob, diff_id: Digest, folder: &Path) -> Result<(u64, u64), ImageError> {
+    // tempfile makes 0700; a layer's root that says nothing is 0755.
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(ImageError::io("chmod", folder))?;
+    let (reader, _) = archive.open_file(&blob.entry)?;
+    let mut packed = HashingReader::new(reader, LAYER_BYTES_MAX);
+    let at = |entry: String, cause| layer_error(archive, diff_id, folder, entry, cause);
+    let read_error = |error: io::Error| at(String::new(), Cause::Io(error));
+    let (unpacked_digest, unpacked_size) = {
+        let mut unpacked = HashingReader::new(decompress(&mut packed).map_err(read_error)?, LAYER_BYTES_MAX);
+        layer::unpack(&mut unpacked, folder).map_err(|error| at(error.entry, error.cause))?;
+        unpacked.finish().map_err(read_error)?
+    };
+    let (packed_digest, packed_size) = packed.finish().map_err(read_error)?;
+    if let Some((digest, size)) = blob.promised {
+        archive.expect("size of a layer", size.to_string(), packed_size.to_string())?;
+        archive.expect("layer", digest.to_string(), packed_digest.to_string())?;
+    }
+    archive.expect("unpacked layer", diff_id.to_string(), unpacked_digest.to_string())?;
+    Ok((packed_size, unpacked_size))
+}
+
+fn layer_error(archive: &Archive, layer: Digest, folder: &Path, entry: String, cause: Cause) -> ImageError {
+    let limit = |what, max| ImageError::Limit { path: archive.path().to_path_buf(), what, max };
+    match cause {
+        Cause::Hostile(problem) => ImageError::Hostile { layer, entry, problem },
+        Cause::TooManyEntries => limit("a layer's number of files", LAYER_ENTRIES_MAX),
+        Cause::Io(source) if source.kind() == io::ErrorKind::FileTooLarge => {
+            limit("a layer's size in bytes", LAYER_BYTES_MAX)
+        }
+        Cause::Io(source) if is_full(&source) => {
+            let path = folder.parent().unwrap_or(folder).to_path_buf();
+            ImageError::NoSpace { path, what: format!("layer {layer}, file {entry:?}"), source }
+        }
+        Cause::Io(source) => ImageError::Unpack { layer, entry, source },
+    }
+}
+
+impl From<Process> for ImageConfig {
+    fn from(process: Process) -> Self {
+        Self {
+            entrypoint: process.entrypoint.unwrap_or_default(),
+            cmd: process.cmd.unwrap_or_default(),
+            env: process.env.unwrap_or_default(),
+            user: process.user.unwrap_or_default(),
+            working_dir: process.working_dir.unwrap_or_default(),
+            exposed_ports: process.exposed_ports.into_iter().flatten().map(|(port, _)| port).collect(),
+            volumes: process.volumes.into_iter().flatten().map(|(path, _)| path).collect(),
+            stop_signal: process.stop_signal.filter(|text| !text.is_empty()),
+            labels: process.labels.unwrap_or_default(),
+        }
+    }
+}
