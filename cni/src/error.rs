@@ -1,0 +1,106 @@
+//! Every way the pod network fails, with its operands.
+
+use ipnet::IpNet;
+use orlop_kernel::KernelError;
+use orlop_model::PodUid;
+use std::io;
+use std::path::PathBuf;
+
+/// A failed step of the pod network.
+#[derive(Debug, thiserror::Error)]
+pub enum CniError {
+    /// No address is left.
+    #[error(
+        "pod CIDR {cidr} is exhausted: {leased} of {capacity} addresses are leased and {cooling} were released less \
+         than a minute ago; delete pods of this node or give it a larger --pod-cidr"
+    )]
+    Exhausted {
+        /// Which range; the last one of its family.
+        cidr: IpNet,
+        /// Addresses in use.
+        leased: usize,
+        /// Addresses released too recently to be given out again.
+        cooling: usize,
+        /// Addresses the range can give out.
+        capacity: u128,
+    },
+    /// The node has no pod CIDR at all.
+    #[error("no pod CIDR is configured: give the node a --pod-cidr")]
+    NoCidr,
+    /// The lease file could not be read.
+    #[error("read address leases {}", file.display())]
+    ReadLeases {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The lease file is damaged.
+    #[error(
+        "address leases {} are damaged; delete the file once no pod of this node runs, or restore it",
+        file.display()
+    )]
+    DamagedLeases {
+        /// Which.
+        file: PathBuf,
+        /// Where and how.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The lease file could not be written.
+    #[error("write address leases {}", file.display())]
+    WriteLeases {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A step in the node's namespace failed.
+    #[error("pod {uid}: host side {link}")]
+    HostSide {
+        /// Whose.
+        uid: PodUid,
+        /// Which link.
+        link: String,
+        /// Why.
+        #[source]
+        source: KernelError,
+    },
+    /// A step in the pod's namespace failed.
+    #[error("pod {uid}: eth0 in namespace {netns}")]
+    PodSide {
+        /// Whose.
+        uid: PodUid,
+        /// Inode of its namespace.
+        netns: u64,
+        /// Why.
+        #[source]
+        source: KernelError,
+    },
+    /// A link that was just made or found is gone: somebody else deletes links.
+    #[error("pod {uid}: link {link} disappeared while it was set up")]
+    LinkGone {
+        /// Whose.
+        uid: PodUid,
+        /// Which.
+        link: String,
+    },
+    /// The node's namespace could not be read or prepared.
+    #[error("{what} in the node's network namespace")]
+    Node {
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: KernelError,
+    },
+    /// The runtime is shutting down.
+    #[error("the network's worker thread ended early")]
+    Worker {
+        /// Why.
+        #[source]
+        source: tokio::task::JoinError,
+    },
+}
