@@ -1,6 +1,7 @@
 //! Endpoints: where a Service's connections may go.
 
-use orlop_model::PodKey;
+use crate::{Service, TargetPort};
+use orlop_model::{PodKey, Protocol};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -23,4 +24,85 @@ pub struct Endpoint {
     /// Target port by the Service port's name (`""` for an unnamed one). A Service
     /// port that is missing here does not get this endpoint.
     pub ports: BTreeMap<String, u16>,
+}
+
+/// A port that a pod's container names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedPort {
+    /// Its name.
+    pub name: String,
+    /// The port.
+    pub port: u16,
+    /// Its transport; a Service port finds only its own.
+    pub protocol: Protocol,
+}
+
+/// What a Service needs to know of a pod. Pods that have ended (phase Succeeded or
+/// Failed) are to be left out by the caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodEndpoint {
+    /// The pod.
+    pub key: PodKey,
+    /// Its addresses.
+    pub ips: Vec<IpAddr>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its Ready condition.
+    pub ready: bool,
+    /// Would it be ready if it were not being deleted; the Ready condition again.
+    pub serving: bool,
+    /// It is being deleted.
+    pub terminating: bool,
+    /// Named ports of its containers.
+    pub ports: Vec<NamedPort>,
+}
+
+/// The endpoints that a Service's selector finds, one for each address, in the
+/// order of pod names. The rules are the endpoint slice controller's: an endpoint
+/// is ready when its pod is ready and not terminating, or when the Service
+/// publishes not-ready addresses.
+#[must_use]
+pub fn endpoints_from_pods(service: &Service, pods: &[PodEndpoint]) -> Vec<Endpoint> {
+    if service.selector.is_empty() {
+        return Vec::new();
+    }
+    let mut chosen: Vec<&PodEndpoint> = pods.iter().filter(|pod| selects(service, pod)).collect();
+    chosen.sort_by_key(|pod| &pod.key);
+    chosen.into_iter().flat_map(|pod| of_pod(service, pod)).collect()
+}
+
+fn selects(service: &Service, pod: &PodEndpoint) -> bool {
+    pod.key.namespace() == service.key.namespace()
+        && service.selector.iter().all(|(label, value)| pod.labels.get(label) == Some(value))
+}
+
+fn of_pod(service: &Service, pod: &PodEndpoint) -> Vec<Endpoint> {
+    let ports: BTreeMap<String, u16> = service
+        .ports
+        .iter()
+        .filter_map(|port| {
+            let target = match &port.target_port {
+                TargetPort::Number(number) => *number,
+                TargetPort::Name(name) => {
+                    pod.ports.iter().find(|one| one.name == *name && one.protocol == port.protocol)?.port
+                }
+            };
+            Some((port.name.clone(), target))
+        })
+        .collect();
+    if ports.is_empty() && !service.ports.is_empty() {
+        return Vec::new();
+    }
+    pod.ips
+        .iter()
+        .map(|&addr| Endpoint {
+            addr,
+            pod: Some(pod.key.clone()),
+            local: true,
+            ready: service.publish_not_ready || (pod.ready && !pod.terminating),
+            serving: pod.serving,
+            terminating: pod.terminating,
+            ports: ports.clone(),
+        })
+        .collect()
 }

@@ -12,11 +12,31 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod compile;
+mod compiler;
+mod describe;
 mod diff;
 mod endpoint;
+mod error;
+mod ids;
+mod lower;
+mod manifest;
+mod service;
 mod tables;
+mod validate;
 
 pub use address::{IpFamily, addr_bytes, addr_ip, frontend_key, port_bytes, port_number, protocol_of};
+pub use compile::{Input, compile};
+pub use compiler::Compiler;
+pub use describe::{
+    BackendStatus, BackendView, FrontendView, PortView, ServiceView, TableBackendView, TableView, describe,
+    describe_tables,
+};
 pub use diff::diff;
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, NamedPort, PodEndpoint, endpoints_from_pods};
+pub use error::{Conflict, FieldError, FieldProblem, LbError};
+pub use ids::Ids;
+pub use manifest::ServiceManifest;
+pub use service::{IpFamilyPolicy, Service, ServicePort, ServiceType, TargetPort};
 pub use tables::{LbPlan, LbTables, MapOp};
+pub use validate::Validated;

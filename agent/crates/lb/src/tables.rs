@@ -61,7 +61,7 @@ pub enum MapOp {
 }
 
 /// Operations in the order in which they must be carried out. When one fails, stop,
-/// dump the maps and ask `Compiler::resync` for a new plan.
+/// dump the maps and ask [`Compiler::resync`](crate::Compiler::resync) for a new plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[must_use = "the maps do not follow until the plan is carried out"]
 pub struct LbPlan(pub Vec<MapOp>);
