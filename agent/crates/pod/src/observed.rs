@@ -41,8 +41,12 @@ pub enum SandboxState {
         created: Timestamp,
     },
     /// Its monitor is gone without having been told to end: every container of it
-    /// is lost, and it must be torn down before another is made.
-    Broken,
+    /// is lost, and it must be removed before another is made.
+    Broken {
+        /// How far the removal is. Once it is done the sandbox is
+        /// `Pending(Step::Absent)` again.
+        removal: Step,
+    },
 }
 
 /// How one attempt at a container ended.
@@ -127,6 +131,10 @@ pub struct ContainerObserved {
     pub image_id: Option<String>,
     /// When SIGTERM was sent to the newest attempt, and with which grace.
     pub stopping: Option<Stopping>,
+    /// The newest attempt ran in a sandbox before the present one. In the present
+    /// one init containers run again and main ones start again, as their restart
+    /// policy has it. A fact of the agent's, not a comparison of times: clocks step.
+    pub earlier_sandbox: bool,
 }
 
 impl Default for ContainerObserved {
@@ -139,6 +147,7 @@ impl Default for ContainerObserved {
             probes: ProbeResults::default(),
             image_id: None,
             stopping: None,
+            earlier_sandbox: false,
         }
     }
 }
@@ -146,9 +155,9 @@ impl Default for ContainerObserved {
 /// Restart back-off, as client-go's `flowcontrol.Backoff` keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Backoff {
-    /// Delay after the next exit.
+    /// How long after its next exit the container waits.
     pub delay: Duration,
-    /// The exit at which it was last raised.
+    /// When it was last raised: the moment the attempt was asked for.
     pub raised: Timestamp,
 }
 

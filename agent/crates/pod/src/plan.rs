@@ -1,8 +1,21 @@
-//! What a plan consists of.
+//! What to do next: the kubelet's `computePodActions` in spirit, as a value.
 
-use crate::observed::Backoff;
-use jiff::Timestamp;
-use orlop_model::{ContainerId, ContainerName, ImageRef};
+mod ending;
+mod grace;
+mod init;
+mod life;
+mod restart;
+mod run;
+mod step;
+mod verdict;
+
+pub(crate) use life::{Life, life};
+pub use verdict::{Phase, phase};
+pub(crate) use verdict::{has_initialized, init_done};
+
+use crate::observed::{Backoff, PodObserved, Step};
+use jiff::{SignedDuration, Timestamp};
+use orlop_model::{ContainerId, ContainerName, ImageRef, PodDesired};
 use std::collections::BTreeMap;
 
 /// One thing to do. Actions of one plan are independent: the executor may run
@@ -73,4 +86,85 @@ pub struct PodPlan {
     pub wake_at: Option<Timestamp>,
     /// Containers that do not run, and why.
     pub waiting: BTreeMap<ContainerName, Waiting>,
+}
+
+impl PodPlan {
+    /// Asks to be called again no later than `at`.
+    fn wake(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |before| before.min(at)));
+    }
+    fn act(&mut self, action: PodAction) {
+        self.actions.push(action);
+    }
+    fn wait(&mut self, name: &ContainerName, reason: &str, message: impl Into<String>) {
+        self.waiting.insert(name.clone(), Waiting { reason: reason.to_owned(), message: message.into() });
+    }
+}
+
+/// A pod's way: on, to its end, or over.
+enum Course {
+    /// Containers are to run.
+    Run,
+    /// Everything is to end.
+    End(grace::Limit),
+    /// The active deadline has passed just now.
+    PastDeadline,
+    /// Torn down.
+    Over,
+}
+
+/// Decides what to do next.
+///
+/// Planning is idempotent: carry the actions out (or mark them as under way) and
+/// the same moment's plan is empty. `now` only ever makes steps due.
+#[must_use]
+pub fn plan(want: &PodDesired, seen: &PodObserved, now: Timestamp) -> PodPlan {
+    let mut plan = PodPlan::default();
+    match course(want, seen, now) {
+        Course::Run => {
+            run::run(want, seen, now, &mut plan);
+            if let Some(at) = deadline(want, seen) {
+                plan.wake(at);
+            }
+        }
+        Course::End(limit) => ending::end(want, seen, limit, now, &mut plan),
+        Course::PastDeadline => {
+            plan.act(PodAction::Fail {
+                reason: "DeadlineExceeded".to_owned(),
+                message: "Pod was active on the node longer than the specified deadline".to_owned(),
+            });
+            let limit = grace::Limit::own(want.termination_grace_secs);
+            ending::end(want, seen, limit, now, &mut plan);
+        }
+        Course::Over => ending::describe(want, seen, &mut plan),
+    }
+    plan
+}
+
+fn course(want: &PodDesired, seen: &PodObserved, now: Timestamp) -> Course {
+    match &seen.teardown {
+        Step::Ready => return Course::Over,
+        Step::Absent | Step::InProgress | Step::Failed { .. } => {}
+    }
+    if let Some(deletion) = want.deletion {
+        return Course::End(grace::Limit { secs: deletion.grace_secs, from: Some(deletion.at) });
+    }
+    match phase(want, seen) {
+        Phase::Succeeded | Phase::Failed => Course::End(grace::Limit::own(want.termination_grace_secs)),
+        Phase::Pending | Phase::Running => match deadline(want, seen) {
+            Some(at) if at <= now => Course::PastDeadline,
+            Some(_) | None => Course::Run,
+        },
+    }
+}
+
+/// When `activeDeadlineSeconds` is over.
+fn deadline(want: &PodDesired, seen: &PodObserved) -> Option<Timestamp> {
+    want.active_deadline_secs.map(|secs| later(seen.accepted, secs))
+}
+
+/// `at` plus so many seconds, or the end of time.
+fn later(at: Timestamp, secs: u64) -> Timestamp {
+    let span = SignedDuration::from_secs(i64::try_from(secs).unwrap_or(i64::MAX));
+    at.saturating_add(span).unwrap_or(Timestamp::MAX)
 }
