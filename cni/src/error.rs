@@ -58,18 +58,16 @@ pub enum CniError {
         source: io::Error,
     },
     /// A step in the node's namespace failed.
-    #[error("pod {uid}: host side {link}")]
+    #[error("pod {uid}: host side of its network")]
     HostSide {
         /// Whose.
         uid: PodUid,
-        /// Which link.
-        link: String,
         /// Why.
         #[source]
         source: KernelError,
     },
     /// A step in the pod's namespace failed.
-    #[error("pod {uid}: eth0 in namespace {netns}")]
+    #[error("pod {uid}: eth0 in network namespace {netns}")]
     PodSide {
         /// Whose.
         uid: PodUid,

@@ -54,6 +54,7 @@ pub struct HostLink {
 pub struct PodNetwork {
     node: Netns,
     netlink: Arc<Mutex<Netlink>>,
+    node_ips: Vec<IpAddr>,
 }
 
 impl PodNetwork {
@@ -63,7 +64,15 @@ impl PodNetwork {
     /// No netlink socket is to be had there.
     pub fn open(node: Netns) -> Result<Self, CniError> {
         let netlink = Netlink::open_in(&node).map_err(node_error("open a netlink socket"))?;
-        Ok(Self { node, netlink: Arc::new(Mutex::new(netlink)) })
+        Ok(Self { node, netlink: Arc::new(Mutex::new(netlink)), node_ips: Vec::new() })
+    }
+
+    /// Addresses of the node that its own connections to pods come from, at most one a
+    /// family; they must be on one of its links when a pod is attached. Without one the
+    /// kernel takes the first address of the first link that has any.
+    #[must_use]
+    pub fn with_node_ips(self, node_ips: Vec<IpAddr>) -> Self {
+        Self { node_ips, ..self }
     }
 
     /// Turns forwarding on, for IPv6 too, and brings loopback up. Changes the whole namespace:
@@ -125,7 +134,7 @@ impl PodNetwork {
         let (this, uid) = (self.clone(), uid.clone());
         in_thread(move || {
             let name = LinkNames::of(&uid).host;
-            this.delete(&name).map_err(|source| CniError::HostSide { uid, link: name, source })
+            this.delete(&name).map_err(|source| CniError::HostSide { uid, source })
         })
         .await
     }
@@ -189,7 +198,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn host_error(&self, source: KernelError) -> CniError {
-        CniError::HostSide { uid: self.request.uid.clone(), link: self.names.host.clone(), source }
+        CniError::HostSide { uid: self.request.uid.clone(), source }
     }
 
     fn pod_error(&self, source: KernelError) -> CniError {
@@ -274,7 +283,7 @@ impl Work<'_> {
                     destination: (ip, whole(ip)),
                     gateway: None,
                     link,
-                    source: None,
+                    source: self.network.node_ips.iter().copied().find(|node| node.is_ipv4() == ip.is_ipv4()),
                 })),
                 _ => {}
             }

@@ -96,6 +96,17 @@ async fn pods_and_node_reach_each_other_over_both_families() {
 }
 
 #[tokio::test]
+async fn the_node_speaks_to_pods_from_the_address_it_is_told() {
+    let mut world = World::new().await;
+    let mut netlink = Netlink::open_in(&world.node).unwrap();
+    let link = netlink.link("lo").unwrap().unwrap().index;
+    netlink.apply(vec![Request::put_address(Address { link, ip: ip("192.0.2.9"), prefix: 32 })]).unwrap();
+    world.network = world.network.with_node_ips(vec![ip("192.0.2.9")]);
+    let pod = world.pod("told", &["10.1.0.2"]).await;
+    assert_eq!(echo(&world.node, &pod.request.netns, "10.1.0.2"), ip("192.0.2.9"));
+}
+
+#[tokio::test]
 async fn attaching_again_changes_nothing() {
     let world = World::new().await;
     let pod = world.pod("again", &["10.1.0.2", "fd00::2"]).await;
@@ -208,7 +219,7 @@ async fn a_refused_step_names_pod_and_request() {
         mtu: 20,
     };
     let error = world.network.attach(&request).await.unwrap_err();
-    assert!(error.to_string().starts_with("pod bad: host side orl"), "{error}");
+    assert!(error.to_string().starts_with("pod bad: host side"), "{error}");
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.contains("make veth"), "{source}");
 }
