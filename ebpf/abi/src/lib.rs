@@ -7,6 +7,14 @@
 //! so that no side can mix the order up. Everything else is host order.
 #![no_std]
 
+mod counter;
+mod drop;
+mod flow;
+mod map;
 mod service;
 
+pub use counter::{DeviceCounters, LocalPod, ServiceCounterKey, ServiceCounters, Traffic};
+pub use drop::{DROP_REASONS_MAX, DropReason};
+pub use flow::{Flow, FlowFlags, FlowKey, SocketService, SocketState, TCP_IDLE_S, UDP_IDLE_S, UdpPeer, UdpPeerKey};
+pub use map::{MAPS, MapKind, MapSpec, NODE_PORT_WORD_BITS, entries};
 pub use service::{Addr, Backend, BackendState, Frontend, FrontendFlags, FrontendKey, Port, SlotKey};

@@ -1,0 +1,105 @@
+//! Pods, uplinks and node addresses.
+
+use orlop_ebpf_abi::{Addr, DeviceCounters, LocalPod};
+use orlop_lb::addr_bytes;
+use orlop_model::Ifindex;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use crate::{Datapath, Error, Program};
+
+/// What the programs need to know of a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodAttachment {
+    /// The pod's addresses: what it may send from.
+    pub ips: Vec<IpAddr>,
+    /// Hardware address of the pod's interface.
+    pub pod_mac: [u8; 6],
+    /// Hardware address of the host's side.
+    pub host_mac: [u8; 6],
+}
+
+impl Datapath {
+    /// Attaches a pod's veth by its host side, in the calling thread's network
+    /// namespace. Calling it again updates addresses and programs.
+    ///
+    /// # Errors
+    /// A full map or a device that is gone.
+    pub fn attach_pod(&self, host: Ifindex, pod: &PodAttachment) -> Result<(), Error> {
+        self.device_counters.create_per_cpu(&host.get(), DeviceCounters::default(), self.cpus)?;
+        let wanted: BTreeSet<Addr> = pod.ips.iter().copied().map(addr_bytes).collect();
+        let value = LocalPod { ifindex: host.get(), pod_mac: pod.pod_mac, host_mac: pod.host_mac };
+        for addr in &wanted {
+            self.pods.put(addr, &value)?;
+        }
+        self.remove_pod_addrs(host, &wanted)?;
+        self.attach_device(host, Program::PodFrom)?;
+        self.attach_device(host, Program::PodTo)
+    }
+
+    /// Detaches a pod's veth. Its counters stay until
+    /// [`forget_pod_counters`](Self::forget_pod_counters).
+    ///
+    /// # Errors
+    /// A pin that cannot be removed.
+    pub fn detach_pod(&self, host: Ifindex) -> Result<(), Error> {
+        self.remove_pod_addrs(host, &BTreeSet::new())?;
+        self.detach_device(host, Program::PodFrom)?;
+        self.detach_device(host, Program::PodTo)
+    }
+
+    /// Attached pods' host-side interfaces, as pinned.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn attached_pods(&self) -> Result<BTreeSet<Ifindex>, Error> {
+        let links = self.layout.device_links()?;
+        Ok(links.into_iter().filter(|(_, program)| *program == Program::PodFrom).map(|(device, _)| device).collect())
+    }
+
+    fn remove_pod_addrs(&self, host: Ifindex, keep: &BTreeSet<Addr>) -> Result<(), Error> {
+        for (addr, pod) in self.pods.entries()? {
+            if pod.ifindex == host.get() && !keep.contains(&addr) {
+                self.pods.remove(&addr)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Serves NodePorts on an Ethernet device that has a node address.
+    ///
+    /// # Errors
+    /// As [`attach_pod`](Self::attach_pod).
+    pub fn attach_uplink(&self, device: Ifindex) -> Result<(), Error> {
+        self.device_counters.create_per_cpu(&device.get(), DeviceCounters::default(), self.cpus)?;
+        self.attach_device(device, Program::UplinkOut)?;
+        self.attach_device(device, Program::UplinkIn)
+    }
+
+    /// Ends NodePorts on a device.
+    ///
+    /// # Errors
+    /// A pin that cannot be removed.
+    pub fn detach_uplink(&self, device: Ifindex) -> Result<(), Error> {
+        self.detach_device(device, Program::UplinkIn)?;
+        self.detach_device(device, Program::UplinkOut)?;
+        self.device_counters.remove(&device.get())
+    }
+
+    /// The addresses on which NodePorts are served, replacing the earlier set.
+    ///
+    /// # Errors
+    /// A full map.
+    pub fn set_node_addrs(&self, addrs: &[IpAddr]) -> Result<(), Error> {
+        let wanted: BTreeSet<Addr> = addrs.iter().copied().map(addr_bytes).collect();
+        for addr in &wanted {
+            self.node_addrs.put(addr, &1)?;
+        }
+        for addr in self.node_addrs.keys()? {
+            if !wanted.contains(&addr) {
+                self.node_addrs.remove(&addr)?;
+            }
+        }
+        Ok(())
+    }
+}

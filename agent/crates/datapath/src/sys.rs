@@ -1,0 +1,203 @@
+//! bpf(2) where aya has no door: links of sock_addr programs that are replaced in
+//! place, pins, link information, map elements of shared types.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+const BPF_MAP_LOOKUP_ELEM: i64 = 1;
+const BPF_MAP_UPDATE_ELEM: i64 = 2;
+const BPF_MAP_DELETE_ELEM: i64 = 3;
+const BPF_MAP_GET_NEXT_KEY: i64 = 4;
+const BPF_OBJ_PIN: i64 = 6;
+const BPF_OBJ_GET: i64 = 7;
+const BPF_OBJ_GET_INFO_BY_FD: i64 = 15;
+const BPF_LINK_CREATE: i64 = 28;
+const BPF_LINK_UPDATE: i64 = 29;
+const BPF_LINK_DETACH: i64 = 34;
+
+/// Magic number of a BPF file system (linux/magic.h).
+pub const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+
+/// The kernel wants unused bytes zero and takes any size from its first field on.
+fn bpf<A>(command: i64, attr: &mut A) -> io::Result<i64> {
+    // SAFETY: `attr` is a repr(C) prefix of `union bpf_attr` for `command`, and
+    // its size is told; every pointer in it is valid for the call (callers below).
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<A>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn owned(fd: i64) -> OwnedFd {
+    // SAFETY: the kernel just gave us this descriptor.
+    unsafe { OwnedFd::from_raw_fd(fd as i32) }
+}
+
+#[repr(C)]
+struct ElementAttr {
+    map_fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+fn element(map: BorrowedFd<'_>, key: *const u8, value: *mut u8, flags: u64) -> ElementAttr {
+    ElementAttr { map_fd: map.as_raw_fd() as u32, pad: 0, key: key as u64, value: value as u64, flags }
+}
+
+/// # Safety
+/// `key` and `value` point to what the map's definition says, the value of a
+/// per-CPU map to one a possible CPU.
+pub unsafe fn map_lookup(map: BorrowedFd<'_>, key: *const u8, value: *mut u8) -> io::Result<()> {
+    bpf(BPF_MAP_LOOKUP_ELEM, &mut element(map, key, value, 0)).map(drop)
+}
+
+/// # Safety
+/// As [`map_lookup`].
+pub unsafe fn map_update(map: BorrowedFd<'_>, key: *const u8, value: *const u8, flags: u64) -> io::Result<()> {
+    bpf(BPF_MAP_UPDATE_ELEM, &mut element(map, key, value.cast_mut(), flags)).map(drop)
+}
+
+/// # Safety
+/// As [`map_lookup`].
+pub unsafe fn map_delete(map: BorrowedFd<'_>, key: *const u8) -> io::Result<()> {
+    bpf(BPF_MAP_DELETE_ELEM, &mut element(map, key, std::ptr::null_mut(), 0)).map(drop)
+}
+
+/// The key after `key` (null: the first); `ENOENT` at the end.
+///
+/// # Safety
+/// As [`map_lookup`]; `next` has room for a key.
+pub unsafe fn map_next_key(map: BorrowedFd<'_>, key: *const u8, next: *mut u8) -> io::Result<()> {
+    bpf(BPF_MAP_GET_NEXT_KEY, &mut element(map, key, next, 0)).map(drop)
+}
+
+#[repr(C)]
+struct ObjectAttr {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
+}
+
+/// Pins a map, program or link.
+pub fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    bpf(BPF_OBJ_PIN, &mut ObjectAttr { path: path.as_ptr() as u64, fd: object.as_raw_fd() as u32, flags: 0 }).map(drop)
+}
+
+/// Opens what is pinned there.
+pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    bpf(BPF_OBJ_GET, &mut ObjectAttr { path: path.as_ptr() as u64, fd: 0, flags: 0 }).map(owned)
+}
+
+/// Where a link goes: a cgroup's descriptor or an interface index.
+#[repr(C)]
+struct LinkCreateAttr {
+    prog_fd: u32,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+    options: [u64; 4],
+}
+
+/// Attaches a program; the link lives as long as its descriptor or its pin.
+pub fn link_create(program: BorrowedFd<'_>, target: u32, attach_type: u32) -> io::Result<OwnedFd> {
+    let mut attr =
+        LinkCreateAttr { prog_fd: program.as_raw_fd() as u32, target, attach_type, flags: 0, options: [0; 4] };
+    bpf(BPF_LINK_CREATE, &mut attr).map(owned)
+}
+
+#[repr(C)]
+struct LinkUpdateAttr {
+    link_fd: u32,
+    new_prog_fd: u32,
+    flags: u32,
+    old_prog_fd: u32,
+}
+
+/// Replaces the program of a link in one step.
+pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = LinkUpdateAttr {
+        link_fd: link.as_raw_fd() as u32,
+        new_prog_fd: program.as_raw_fd() as u32,
+        flags: 0,
+        old_prog_fd: 0,
+    };
+    bpf(BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// Detaches at once, whoever still holds the link.
+pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    bpf(BPF_LINK_DETACH, &mut [link.as_raw_fd() as u32]).map(drop)
+}
+
+#[repr(C)]
+struct InfoAttr {
+    fd: u32,
+    len: u32,
+    info: u64,
+}
+
+/// First fields of `struct bpf_map_info`.
+#[repr(C)]
+#[derive(Default)]
+pub struct MapInfo {
+    pub kind: u32,
+    pub id: u32,
+    pub key_size: u32,
+    pub value_size: u32,
+    pub max_entries: u32,
+    pub flags: u32,
+}
+
+/// First fields of `struct bpf_link_info`.
+#[repr(C)]
+#[derive(Default)]
+pub struct LinkInfo {
+    pub kind: u32,
+    pub id: u32,
+    pub prog_id: u32,
+    pad: u32,
+    target: u64,
+    more: [u64; 4],
+}
+
+impl LinkInfo {
+    /// The cgroup's id (its inode); 0 once it was removed.
+    pub fn cgroup(&self) -> u64 {
+        self.target
+    }
+
+    /// The interface index of a tcx link; 0 once the device is gone.
+    pub fn ifindex(&self) -> u32 {
+        self.target as u32
+    }
+}
+
+fn info<T: Default>(object: BorrowedFd<'_>) -> io::Result<T> {
+    let mut value = T::default();
+    let mut attr = InfoAttr {
+        fd: object.as_raw_fd() as u32,
+        len: size_of::<T>() as u32,
+        info: std::ptr::from_mut(&mut value) as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(value)
+}
+
+/// What a map is.
+pub fn map_info(map: BorrowedFd<'_>) -> io::Result<MapInfo> {
+    info(map)
+}
+
+/// What a link holds.
+pub fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+    info(link)
+}

@@ -1,0 +1,77 @@
+//! What each map is: the sizes that user space checks before it takes over a
+//! pinned map, and the words of `ebpf/README.md`.
+
+use crate::{
+    Addr, Backend, DeviceCounters, Flow, FlowKey, Frontend, FrontendKey, LocalPod, ServiceCounterKey, ServiceCounters,
+    SlotKey, SocketService, UdpPeer, UdpPeerKey,
+};
+
+/// Map types that are used, by the kernel's number.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MapKind {
+    /// `BPF_MAP_TYPE_HASH`, memory taken as entries come.
+    Hash = 1,
+    /// `BPF_MAP_TYPE_ARRAY`.
+    Array = 2,
+    /// `BPF_MAP_TYPE_PERCPU_HASH`, memory taken as entries come.
+    PerCpuHash = 5,
+    /// `BPF_MAP_TYPE_LRU_HASH`: the kernel takes all memory at once.
+    LruHash = 9,
+    /// `BPF_MAP_TYPE_SK_STORAGE`.
+    SkStorage = 24,
+}
+
+/// One map.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MapSpec {
+    /// Name, also of the pin.
+    pub name: &'static str,
+    /// Type.
+    pub kind: MapKind,
+    /// Bytes of a key.
+    pub key_size: u32,
+    /// Bytes of a value.
+    pub value_size: u32,
+    /// Entries when the configuration says nothing.
+    pub entries: u32,
+    /// Key, value and what for.
+    pub purpose: &'static str,
+}
+
+macro_rules! maps {
+    ($($name:ident: $kind:ident<$key:ty, $value:ty>[$entries:expr] $purpose:literal;)+) => {
+        /// Every map.
+        pub const MAPS: &[MapSpec] = &[$(MapSpec {
+            name: stringify!($name),
+            kind: MapKind::$kind,
+            key_size: size_of::<$key>() as u32,
+            value_size: size_of::<$value>() as u32,
+            entries: $entries,
+            purpose: $purpose,
+        },)+];
+
+        /// Default number of entries of each map.
+        pub mod entries {
+            $(#[doc = $purpose] pub const $name: u32 = $entries;)+
+        }
+    };
+}
+
+maps! {
+    FRONTENDS: Hash<FrontendKey, Frontend>[65_536] "Service address, port and protocol to the service's current set of slots.";
+    SLOTS: Hash<SlotKey, u32>[1_048_576] "Service, epoch and index to a backend id.";
+    BACKENDS: Hash<u32, Backend>[262_144] "Backend id to address, port and state.";
+    GENERATION: Array<u32, u64>[1] "Odd while user space changes the service tables; readers that met a change read again.";
+    NODE_PORTS: Array<u32, u64>[1_024] "One bit a port: some frontend is a NodePort on it.";
+    NODE_ADDRS: Hash<Addr, u8>[1_024] "Addresses of the node, where NodePorts are served.";
+    PODS: Hash<Addr, LocalPod>[4_096] "Address of a local pod to its interface and hardware addresses.";
+    FLOWS: LruHash<FlowKey, Flow>[131_072] "Both ends of a flow to its service and backend, what was counted, and the NAT of NodePorts.";
+    UDP_PEERS: LruHash<UdpPeerKey, UdpPeer>[32_768] "Socket cookie and service (or backend) to backend (or service), for unconnected UDP sockets.";
+    SOCKETS: SkStorage<i32, SocketService>[0] "A socket to the service that it asked for and the backend that it got.";
+    DEVICE_COUNTERS: PerCpuHash<u32, DeviceCounters>[4_096] "Host-side interface index to packets, bytes, connections and drops.";
+    SERVICE_COUNTERS: PerCpuHash<ServiceCounterKey, ServiceCounters>[65_536] "Service and backend to connections, packets and bytes.";
+}
+
+/// Words of [`MAPS`]' `NODE_PORTS` cover 64 ports each.
+pub const NODE_PORT_WORD_BITS: u32 = 64;

@@ -1,0 +1,255 @@
+//! cgroup sock_addr hooks: a socket that asks for a service gets a backend, and
+//! is told the service's address when it asks who its peer is.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::bpf_sock_addr;
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_set_retval};
+use aya_ebpf::macros::cgroup_sock_addr;
+use aya_ebpf::programs::SockAddrContext;
+use orlop_ebpf_abi::{SocketService, SocketState, UdpPeerKey};
+
+use crate::counter;
+use crate::maps::SOCKETS;
+use crate::packet::{Ip, TCP, UDP};
+use crate::service::{self, Chosen, Resolved};
+use crate::udp;
+
+const ALLOW: i32 = 1;
+const DENY: i32 = 0;
+const ECONNREFUSED: i32 = 111;
+const IPPROTO_MPTCP: u32 = 262;
+
+/// Which fields of the context carry the address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+#[inline(always)]
+fn read(ctx: &SockAddrContext, family: Family) -> (Ip, u16) {
+    let addr: *const bpf_sock_addr = ctx.sock_addr;
+    // SAFETY: the kernel's context; volatile because the verifier wants whole
+    // four-byte reads, which the compiler must not merge.
+    unsafe {
+        let port = (&raw const (*addr).user_port).read_volatile() as u16;
+        let ip = match family {
+            Family::V4 => Ip::v4((&raw const (*addr).user_ip4).read_volatile()),
+            Family::V6 => {
+                let words = (&raw const (*addr).user_ip6).cast::<u32>();
+                Ip::v6([
+                    words.read_volatile(),
+                    words.add(1).read_volatile(),
+                    words.add(2).read_volatile(),
+                    words.add(3).read_volatile(),
+                ])
+            }
+        };
+        (ip, port)
+    }
+}
+
+#[inline(always)]
+fn write(ctx: &SockAddrContext, family: Family, ip: Ip, port: u16) {
+    let addr = ctx.sock_addr;
+    // SAFETY: as in `read`.
+    unsafe {
+        match family {
+            Family::V4 => (&raw mut (*addr).user_ip4).write_volatile(ip.raw_v4()),
+            Family::V6 => {
+                let words = (&raw mut (*addr).user_ip6).cast::<u32>();
+                let [a, b, c, d] = ip.words();
+                words.write_volatile(a);
+                words.add(1).write_volatile(b);
+                words.add(2).write_volatile(c);
+                words.add(3).write_volatile(d);
+            }
+        }
+        (&raw mut (*addr).user_port).write_volatile(u32::from(port));
+    }
+}
+
+#[inline(always)]
+fn protocol(ctx: &SockAddrContext) -> Option<u8> {
+    // SAFETY: as in `read`.
+    match unsafe { (&raw const (*ctx.sock_addr).protocol).read_volatile() } {
+        6 | IPPROTO_MPTCP => Some(TCP),
+        17 => Some(UDP),
+        _ => None,
+    }
+}
+
+/// An IPv4 socket can only be sent to IPv4, an IPv6 socket by its address's
+/// family (mapped IPv4 stays mapped IPv4).
+#[inline(always)]
+fn fits(asked: Ip, chosen: &Chosen) -> bool {
+    asked.is_v4() == chosen.addr.is_v4()
+}
+
+#[inline(always)]
+fn storage(ctx: &SockAddrContext) -> Option<&'static mut SocketService> {
+    // SAFETY: the storage lives with the socket, which outlives this program.
+    unsafe {
+        let found = SOCKETS.get_ptr_mut(ctx);
+        if found.is_null() { None } else { Some(&mut *found) }
+    }
+}
+
+#[inline(always)]
+fn refuse(service: u32) -> i32 {
+    counter::service_connection(service, 0);
+    // SAFETY: sets the errno of this call.
+    unsafe { bpf_set_retval(-ECONNREFUSED) };
+    DENY
+}
+
+/// Writes what the socket asked for and got into its storage.
+#[inline(always)]
+fn note(ctx: &SockAddrContext, proto: u8, asked: (Ip, u16), chosen: &Chosen) {
+    let mut value = SocketService {
+        service_addr: asked.0.bytes(),
+        backend_addr: chosen.addr.bytes(),
+        service_port: asked.1.to_ne_bytes(),
+        backend_port: chosen.port.to_ne_bytes(),
+        proto,
+        state: SocketState::TRANSLATED,
+        pad: [0; 2],
+        service: chosen.service,
+        backend: chosen.backend,
+    };
+    match storage(ctx) {
+        Some(old) => *old = value,
+        // SAFETY: as in `storage`.
+        None => unsafe {
+            SOCKETS.get_or_insert_ptr_mut(ctx, Some(&mut value));
+        },
+    }
+}
+
+#[inline(always)]
+fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
+    let Some(proto) = protocol(ctx) else { return ALLOW };
+    let (addr, port) = read(ctx, family);
+    match service::resolve(addr, port, proto) {
+        Resolved::NotAService => {
+            // A UDP socket may connect again, now to something else.
+            if let Some(old) = storage(ctx) {
+                old.state = SocketState::NONE;
+            }
+            ALLOW
+        }
+        Resolved::Refused(service) => refuse(service),
+        Resolved::Backend(chosen) => {
+            if !fits(addr, &chosen) {
+                return refuse(chosen.service);
+            }
+            note(ctx, proto, (addr, port), &chosen);
+            counter::service_connection(chosen.service, chosen.backend);
+            write(ctx, family, chosen.addr, chosen.port);
+            ALLOW
+        }
+    }
+}
+
+#[inline(always)]
+fn sendmsg(ctx: &SockAddrContext, family: Family) -> i32 {
+    let (addr, port) = read(ctx, family);
+    // SAFETY: the context is the kernel's own.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    match service::resolve(addr, port, UDP) {
+        Resolved::NotAService => ALLOW,
+        Resolved::Refused(service) => refuse(service),
+        Resolved::Backend(fresh) => {
+            let chosen = match udp::peer(cookie, addr, port, UdpPeerKey::SERVICE) {
+                Some(old) if old.service == fresh.service && service::is_active(old.backend) => Chosen {
+                    addr: Ip::from_bytes(&old.addr),
+                    port: u16::from_ne_bytes(old.port),
+                    service: old.service,
+                    backend: old.backend,
+                },
+                _ => {
+                    if !fits(addr, &fresh) {
+                        return refuse(fresh.service);
+                    }
+                    udp::remember(cookie, addr, port, &fresh);
+                    counter::service_connection(fresh.service, fresh.backend);
+                    fresh
+                }
+            };
+            note(ctx, UDP, (addr, port), &chosen);
+            write(ctx, family, chosen.addr, chosen.port);
+            ALLOW
+        }
+    }
+}
+
+/// The address of the peer that the program sees: the service's.
+#[inline(always)]
+fn peer_name(ctx: &SockAddrContext, family: Family) {
+    let (addr, port) = read(ctx, family);
+    if let Some(socket) = storage(ctx)
+        && socket.state != SocketState::NONE
+        && addr == Ip::from_bytes(&socket.backend_addr)
+        && port == u16::from_ne_bytes(socket.backend_port)
+    {
+        write(ctx, family, Ip::from_bytes(&socket.service_addr), u16::from_ne_bytes(socket.service_port));
+    }
+}
+
+#[inline(always)]
+fn recvmsg(ctx: &SockAddrContext, family: Family) {
+    if storage(ctx).is_none() {
+        return;
+    }
+    let (addr, port) = read(ctx, family);
+    // SAFETY: the context is the kernel's own.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    match udp::peer(cookie, addr, port, UdpPeerKey::BACKEND) {
+        Some(peer) => write(ctx, family, Ip::from_bytes(&peer.addr), u16::from_ne_bytes(peer.port)),
+        None => peer_name(ctx, family),
+    }
+}
+
+#[cgroup_sock_addr(connect4)]
+pub fn connect4(ctx: SockAddrContext) -> i32 {
+    connect(&ctx, Family::V4)
+}
+
+#[cgroup_sock_addr(connect6)]
+pub fn connect6(ctx: SockAddrContext) -> i32 {
+    connect(&ctx, Family::V6)
+}
+
+#[cgroup_sock_addr(sendmsg4)]
+pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
+    sendmsg(&ctx, Family::V4)
+}
+
+#[cgroup_sock_addr(sendmsg6)]
+pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
+    sendmsg(&ctx, Family::V6)
+}
+
+#[cgroup_sock_addr(recvmsg4)]
+pub fn recvmsg4(ctx: SockAddrContext) -> i32 {
+    recvmsg(&ctx, Family::V4);
+    ALLOW
+}
+
+#[cgroup_sock_addr(recvmsg6)]
+pub fn recvmsg6(ctx: SockAddrContext) -> i32 {
+    recvmsg(&ctx, Family::V6);
+    ALLOW
+}
+
+#[cgroup_sock_addr(getpeername4)]
+pub fn getpeername4(ctx: SockAddrContext) -> i32 {
+    peer_name(&ctx, Family::V4);
+    ALLOW
+}
+
+#[cgroup_sock_addr(getpeername6)]
+pub fn getpeername6(ctx: SockAddrContext) -> i32 {
+    peer_name(&ctx, Family::V6);
+    ALLOW
+}
