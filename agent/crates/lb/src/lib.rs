@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod assign;
 mod compile;
 mod compiler;
 mod describe;
@@ -26,6 +27,7 @@ mod tables;
 mod validate;
 
 pub use address::{IpFamily, addr_bytes, addr_ip, frontend_key, port_bytes, port_number, protocol_of};
+pub use assign::{Assigned, Assignment, ServiceCidr, assign};
 pub use compile::{Input, compile};
 pub use compiler::Compiler;
 pub use describe::{

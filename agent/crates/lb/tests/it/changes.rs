@@ -1,14 +1,15 @@
 //! Any history of changes: one by one equals all at once, and no prefix of a plan
 //! shows a reader a half-written service.
 
-use orlop_ebpf_abi::{Frontend, FrontendKey, SlotKey};
+use crate::whole::{check_whole, targets};
+use orlop_ebpf_abi::SlotKey;
 use orlop_lb::{
     Compiler, Endpoint, Ids, Input, LbPlan, LbTables, Service, ServicePort, ServiceType, TargetPort, addr_ip, compile,
     diff, port_number,
 };
 use orlop_model::{Protocol, ServiceKey};
 use proptest::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 #[derive(Debug, Clone)]
@@ -87,30 +88,6 @@ fn change() -> impl Strategy<Value = Change> {
         1 => (0..12usize).prop_map(Change::Fault),
         1 => Just(Change::Restart),
     ]
-}
-
-/// Every slot of every frontend leads to an active backend.
-fn check_whole(tables: &LbTables) {
-    for (key, frontend) in &tables.frontends {
-        let Frontend { service, epoch, count, .. } = *frontend;
-        for index in 0..count {
-            let slot = SlotKey { service, epoch, index };
-            let id = tables.slots.get(&slot).unwrap_or_else(|| panic!("{key:?} lacks {slot:?}\n{tables}"));
-            let backend = tables.backends.get(id).unwrap_or_else(|| panic!("{slot:?} lacks backend {id}\n{tables}"));
-            assert_eq!(backend.state, 0, "{slot:?} leads to a draining backend\n{tables}");
-            assert_eq!(backend.proto, key.proto);
-        }
-    }
-}
-
-/// Where the frontends lead, by address.
-fn targets(tables: &LbTables) -> BTreeMap<FrontendKey, BTreeSet<(IpAddr, u16)>> {
-    let follow = |frontend: &Frontend| {
-        let Frontend { service, epoch, count, .. } = *frontend;
-        let ids = (0..count).map(|index| tables.slots[&SlotKey { service, epoch, index }]);
-        ids.map(|id| (addr_ip(tables.backends[&id].addr), port_number(tables.backends[&id].port))).collect()
-    };
-    tables.frontends.iter().map(|(key, frontend)| (*key, follow(frontend))).collect()
 }
 
 /// Carries out a plan; after each operation the tables are whole, each frontend

@@ -1,0 +1,66 @@
+//! 10,000 Services with 10 endpoints each.
+
+use orlop_lb::{
+    Compiler, Endpoint, Ids, Input, LbTables, Service, ServicePort, ServiceType, TargetPort, compile, diff,
+};
+use orlop_model::{Protocol, ServiceKey};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Instant;
+
+fn input(n: u32) -> Input {
+    let port = ServicePort {
+        name: String::new(),
+        protocol: Protocol::Tcp,
+        port: 80,
+        target_port: TargetPort::Number(8080),
+        node_port: None,
+    };
+    let service = Service {
+        key: ServiceKey::new("default", format!("s{n}")).unwrap(),
+        created: None,
+        kind: ServiceType::ClusterIP,
+        headless: false,
+        cluster_ips: vec![Ipv4Addr::from_bits(0x0a60_0000 + n).into()],
+        families: Vec::new(),
+        family_policy: None,
+        selector: BTreeMap::new(),
+        publish_not_ready: false,
+        ports: vec![port],
+        external_name: None,
+    };
+    let endpoint = |m: u32| Endpoint {
+        addr: Ipv4Addr::from_bits(0x0b00_0000 + n * 10 + m).into(),
+        pod: None,
+        local: false,
+        ready: true,
+        serving: true,
+        terminating: false,
+        ports: BTreeMap::from([(String::new(), 8080)]),
+    };
+    Input { service, endpoints: (0..10).map(endpoint).collect() }
+}
+
+/// One change among many touches only its Service. Times are printed, not judged.
+#[test]
+fn one_of_ten_thousand() {
+    let inputs: Vec<Input> = (0..10_000).map(input).collect();
+    let start = Instant::now();
+    let tables = compile(inputs.clone(), &LbTables::default(), &mut Ids::default());
+    let plan = diff(&LbTables::default(), &tables);
+    println!("compile and diff: {:?}", start.elapsed());
+    assert_eq!((tables.frontends.len(), tables.slots.len(), tables.backends.len()), (10_000, 100_000, 100_000));
+    assert_eq!(plan.len(), 210_000);
+
+    let start = Instant::now();
+    let (mut compiler, plan) = Compiler::restore(tables, inputs.clone());
+    println!("restore: {:?}", start.elapsed());
+    assert!(plan.is_empty());
+
+    let mut endpoints = inputs[5_000].endpoints.clone();
+    endpoints.pop();
+    let start = Instant::now();
+    let plan = compiler.set_endpoints(&inputs[5_000].service.key, endpoints);
+    println!("one endpoint: {:?}", start.elapsed());
+    assert_eq!(plan.len(), 9 + 1 + 10 + 1);
+}
