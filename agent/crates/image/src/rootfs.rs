@@ -6,6 +6,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+/// Empty folders for images with fewer layers than overlayfs wants.
+const FILLERS: [&str; 2] = ["empty", "empty2"];
+
 /// Whether the mount can be written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RootAccess {
@@ -23,7 +26,7 @@ pub enum RootAccess {
 /// CONTAINER_DIR/rootfs   the mount point
 /// CONTAINER_DIR/upper    what the container wrote
 /// CONTAINER_DIR/work     overlayfs's own
-/// CONTAINER_DIR/empty    lowest layer of an image that has too few
+/// CONTAINER_DIR/empty    stands in where the image has too few layers (also empty2)
 /// ```
 ///
 /// The mount itself is the only record of it: after a restart of the agent it is
@@ -75,31 +78,32 @@ impl Rootfs {
         if self.is_mounted()? {
             return Ok(target);
         }
-        let (upper, work, empty) = (self.upper(), self.dir.join("work"), self.dir.join("empty"));
+        let (upper, work) = (self.upper(), self.dir.join("work"));
         let mut lower = store.layer_dirs(image);
         lower.reverse();
         let make = |path: &Path| fs::create_dir_all(path).map_err(ImageError::io("make", path));
         make(&target)?;
         // overlayfs wants one lower folder below an upper one, and two without.
-        let least = if access == RootAccess::ReadOnly { 2 } else { 1 };
-        if lower.len() < least {
-            make(&empty)?;
-            lower.extend(std::iter::repeat_n(empty, 1));
-            if lower.len() < least {
-                let second = self.dir.join("empty2");
-                make(&second)?;
-                lower.push(second);
-            }
+        let least = match access {
+            RootAccess::ReadWrite => 1,
+            RootAccess::ReadOnly => 2,
+        };
+        for filler in &FILLERS[..least - lower.len().min(least)] {
+            let filler = self.dir.join(filler);
+            make(&filler)?;
+            lower.push(filler);
         }
-        let writable = match access {
+        let upper = match access {
             RootAccess::ReadOnly => None,
             RootAccess::ReadWrite => {
                 make(&upper)?;
                 make(&work)?;
-                Some((upper.as_path(), work.as_path()))
+                Some((upper, work))
             }
         };
-        overlay(&lower, writable, &target).map_err(|source| ImageError::Mount { path: target.clone(), source })?;
+        let overlay = orlop_kernel::Overlay { lower, upper };
+        orlop_kernel::mount_overlay(&overlay, &target)
+            .map_err(|source| ImageError::Mount { path: target.clone(), source: Box::new(source) })?;
         Ok(target)
     }
 
@@ -112,41 +116,17 @@ impl Rootfs {
     pub fn unmount_and_remove(&self) -> Result<(), ImageError> {
         let target = self.path();
         if self.is_mounted()? {
-            unmount(&target).map_err(|source| ImageError::Unmount { path: target.clone(), source })?;
+            orlop_kernel::unmount(&target)
+                .map_err(|source| ImageError::Unmount { path: target.clone(), source: Box::new(source) })?;
         }
         let mut first = None;
         // The mount point by rmdir: should something be mounted there, it stays.
         first = first.or(gone(&target, fs::remove_dir(&target)).err());
-        for folder in [self.upper(), self.dir.join("work"), self.dir.join("empty"), self.dir.join("empty2")] {
+        for folder in ["upper", "work"].iter().chain(&FILLERS).map(|name| self.dir.join(name)) {
             first = first.or(gone(&folder, fs::remove_dir_all(&folder)).err());
         }
         first.map_or(Ok(()), Err)
     }
-}
-
-type MountError = Box<dyn std::error::Error + Send + Sync>;
-
-fn overlay(lower: &[PathBuf], writable: Option<(&Path, &Path)>, target: &Path) -> Result<(), MountError> {
-    use nix::mount::{MsFlags, mount};
-    let mut data = std::ffi::OsString::from("lowerdir=");
-    for (n, path) in lower.iter().enumerate() {
-        if n > 0 {
-            data.push(":");
-        }
-        data.push(path);
-    }
-    if let Some((upper, work)) = writable {
-        data.push(",upperdir=");
-        data.push(upper);
-        data.push(",workdir=");
-        data.push(work);
-    }
-    mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(data.as_os_str()))?;
-    Ok(())
-}
-
-fn unmount(target: &Path) -> Result<(), MountError> {
-    Ok(nix::mount::umount2(target, nix::mount::MntFlags::MNT_DETACH)?)
 }
 
 /// What was not there is gone too.

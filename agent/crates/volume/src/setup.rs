@@ -1,0 +1,160 @@
+//! Sets a pod's volumes up, and keeps ConfigMap and Secret files up to date.
+
+use crate::objects::ObjectVolume;
+use crate::ownership::set_group;
+use crate::roots::parent;
+use crate::{Objects, Roots, VolumeError, atomic, host_path};
+use jiff::Timestamp;
+use orlop_model::{PodDesired, VolumeDesired, VolumeSource};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Has every volume of the pod on the node and gives volume name → path on the
+/// node. Doing it again changes nothing that is right already.
+///
+/// - emptyDir: a folder 0777; `medium: Memory` a tmpfs of at most the smaller of
+///   its size limit and the pod's memory limit. A size limit on disk is not
+///   enforced here.
+/// - hostPath: checked and, where its type says so, made.
+/// - configMap: files in a folder; secret: files on a tmpfs.
+///
+/// All but hostPath belong to `fsGroup` when there is one.
+///
+/// # Errors
+/// [`VolumeError::SetUp`] naming the volume, with the cause in the kubelet's
+/// words. What was set up before stays for the next try or [`crate::tear_down`].
+pub fn set_up(
+    pod: &PodDesired,
+    roots: &Roots,
+    objects: &dyn Objects,
+) -> Result<BTreeMap<String, PathBuf>, VolumeError> {
+    pod_folder(pod, roots)?;
+    pod.volumes
+        .iter()
+        .map(|volume| match one(pod, volume, roots, objects) {
+            Ok(path) => Ok((volume.name.clone(), path)),
+            Err(source) => Err(VolumeError::SetUp { name: volume.name.clone(), source: Box::new(source) }),
+        })
+        .collect()
+}
+
+/// What [`update`] did.
+#[derive(Debug, Default)]
+pub struct Updated {
+    /// Volumes whose files changed.
+    pub changed: Vec<String>,
+    /// Volumes that could not be brought up to date (an object that was deleted, a
+    /// full disk): their old files stay.
+    pub failed: Vec<VolumeError>,
+}
+
+/// Brings ConfigMap and Secret volumes of a pod that was set up to the objects' present state.
+pub fn update(pod: &PodDesired, roots: &Roots, objects: &dyn Objects) -> Updated {
+    let mut updated = Updated::default();
+    for volume in &pod.volumes {
+        let (Some(object), Some(path)) =
+            (object_volume(&volume.source), roots.volume(&pod.uid, &volume.name, &volume.source))
+        else {
+            continue;
+        };
+        match write_object(pod, &object, &path, objects) {
+            Ok(true) => updated.changed.push(volume.name.clone()),
+            Ok(false) => {}
+            Err(source) => {
+                updated.failed.push(VolumeError::SetUp { name: volume.name.clone(), source: Box::new(source) });
+            }
+        }
+    }
+    updated
+}
+
+/// The pod's own folder, 0750 like the kubelet's.
+pub(crate) fn pod_folder(pod: &PodDesired, roots: &Roots) -> Result<PathBuf, VolumeError> {
+    let path = roots.pod(&pod.uid);
+    make_private(&path)?;
+    Ok(path)
+}
+
+/// Makes a folder and its parents, 0750.
+pub(crate) fn make_private(path: &Path) -> Result<(), VolumeError> {
+    fs::DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(VolumeError::io("make", path))
+}
+
+fn object_volume(source: &VolumeSource) -> Option<ObjectVolume<'_>> {
+    match source {
+        VolumeSource::ConfigMap { name, items, default_mode, optional } => {
+            Some(ObjectVolume { secret: false, name, items, default_mode: *default_mode, optional: *optional })
+        }
+        VolumeSource::Secret { name, items, default_mode, optional } => {
+            Some(ObjectVolume { secret: true, name, items, default_mode: *default_mode, optional: *optional })
+        }
+        VolumeSource::EmptyDir { .. } | VolumeSource::HostPath { .. } => None,
+    }
+}
+
+fn one(pod: &PodDesired, volume: &VolumeDesired, roots: &Roots, objects: &dyn Objects) -> Result<PathBuf, VolumeError> {
+    let path = match (&volume.source, roots.volume(&pod.uid, &volume.name, &volume.source)) {
+        (VolumeSource::HostPath { path, kind }, _) => {
+            host_path::prepare(path, *kind)?;
+            return Ok(path.clone());
+        }
+        (_, Some(path)) => path,
+        (_, None) => return Err(VolumeError::Path { path: volume.name.clone().into(), problem: "has no folder" }),
+    };
+    match &volume.source {
+        VolumeSource::EmptyDir { memory: true, size_limit } => {
+            let size = [*size_limit, pod.resources.memory_limit].into_iter().flatten().min();
+            tmpfs(&path, size)?;
+        }
+        VolumeSource::Secret { .. } => tmpfs(&path, None)?,
+        VolumeSource::EmptyDir { memory: false, .. }
+        | VolumeSource::ConfigMap { .. }
+        | VolumeSource::HostPath { .. } => {
+            open_folder(&path)?;
+        }
+    }
+    if let Some(object) = object_volume(&volume.source) {
+        write_object(pod, &object, &path, objects)?;
+    }
+    if let Some(group) = pod.security.fs_group {
+        set_group(&path, group, object_volume(&volume.source).is_some())?;
+    }
+    Ok(path)
+}
+
+fn write_object(
+    pod: &PodDesired,
+    object: &ObjectVolume<'_>,
+    path: &Path,
+    objects: &dyn Objects,
+) -> Result<bool, VolumeError> {
+    let payload = object.payload(pod.key.namespace(), objects)?;
+    atomic::write(path, &payload, pod.security.fs_group, Timestamp::now())
+}
+
+/// A folder that any user of the pod may write to (0777, whatever the umask).
+/// One that is there keeps what a container or fsGroup made of its mode.
+fn open_folder(path: &Path) -> Result<(), VolumeError> {
+    make_private(parent(path))?;
+    match fs::create_dir(path) {
+        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o777)).map_err(VolumeError::io("chmod", path)),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(VolumeError::io("make", path)(error)),
+    }
+}
+
+fn tmpfs(path: &Path, size_bytes: Option<u64>) -> Result<(), VolumeError> {
+    open_folder(path)?;
+    if is_mounted(path)? {
+        return Ok(());
+    }
+    crate::mount::tmpfs(path, size_bytes)
+}
+
+/// Whether a file system of its own is mounted there.
+fn is_mounted(path: &Path) -> Result<bool, VolumeError> {
+    let device = |path: &Path| fs::symlink_metadata(path).map(|meta| meta.dev()).map_err(VolumeError::io("stat", path));
+    Ok(device(path)? != device(parent(path))?)
+}
