@@ -1,5 +1,26 @@
 //! A pod's life as pure decisions: what it should do next given what is wanted,
 //! what is seen and what time it is.
+//!
+//! ```text
+//!   Pod ──admit──▶ PodDesired ─┐
+//!                              ├─plan─▶ PodPlan ──▶ (the agent carries it out) ─┐
+//!        PodObserved ──────────┤                                                │
+//!             ▲                └─status─▶ PodStatus                             │
+//!             └─────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! * [`admit`] fills in the API server's defaults and checks what the API server and
+//!   the kubelet check; a field that Orlop does not act on is refused or warned of,
+//!   never ignored.
+//! * [`plan`] is the kubelet's `computePodActions`: a value, idempotent, with the
+//!   moment at which it changes by itself.
+//! * [`status`] and [`pod_ready`] are what the API shows; [`pod_serving`] is what
+//!   Services go by, and it turns false first.
+//! * [`env`] resolves a container's environment and expands `$(NAME)`.
+//! * [`Prober`] says when to probe and what the results mean.
+//!
+//! Nothing here reads a clock, a file or a socket; all of it is tested with tables
+//! and with the scripts in `tests/scripts/pod`.
 #![forbid(unsafe_code)]
 
 mod admit;
@@ -8,14 +29,17 @@ mod field;
 mod fingerprint;
 mod observed;
 mod plan;
+mod probe;
 mod quantity;
 mod status;
 
 pub use admit::{AdmitContext, Admitted, Rejection, admit};
+pub use env::Objects;
 pub use field::FieldError;
 pub use fingerprint::manifest_uid;
 pub use observed::{
     Backoff, ContainerObserved, Lifecycle, PodObserved, ProbeResults, SandboxState, Step, Stopping, Termination,
 };
 pub use plan::{Phase, PodAction, PodPlan, Waiting, phase, plan};
-pub use status::{StatusContext, pod_ready, serving, status};
+pub use probe::{ProbeEffect, Prober};
+pub use status::{StatusContext, pod_ready, pod_serving, status};

@@ -4,7 +4,7 @@ mod condition;
 mod container;
 mod ready;
 
-pub use ready::{pod_ready, serving};
+pub use ready::{pod_ready, pod_serving};
 
 use crate::observed::{PodObserved, SandboxState};
 use crate::plan::{PodPlan, phase};

@@ -50,10 +50,10 @@ pub(super) fn next_attempt(life: Life<'_>, container: Option<&ContainerObserved>
     let newest = container.and_then(|c| c.attempt);
     let after_last = container.and_then(|c| c.last.as_ref()).map_or(0, |last| last.attempt.saturating_add(1));
     match life {
-        Life::Absent => newest.map_or(after_last, |n| n.saturating_add(1)),
+        Life::Absent => after_last,
         // Nothing was made under that number: it is tried again.
-        Life::CannotCreate { .. } => newest.unwrap_or(after_last),
-        Life::Ended(end) => newest.unwrap_or(end.attempt).max(end.attempt).saturating_add(1),
+        Life::CannotCreate { .. } => newest.unwrap_or(after_last).max(after_last),
+        Life::Ended(end) => end.attempt.saturating_add(1),
         Life::Starting | Life::Running { .. } | Life::Lost => newest.map_or(after_last, |n| n.saturating_add(1)),
     }
 }

@@ -75,7 +75,7 @@ fn states(
     life: Life<'_>,
     about: Option<&ContainerObserved>,
 ) -> (ContainerState, Option<ContainerState>) {
-    let last = || about.and_then(|c| c.last.as_ref()).map(|last| terminated(last));
+    let last = || about.and_then(|c| c.last.as_ref()).map(terminated);
     let planned = plan.waiting.get(&desired.name);
     let waiting_as_planned = || match planned {
         Some(why) => waiting(&why.reason, &why.message),

@@ -33,7 +33,7 @@ pub fn pod_ready(want: &PodDesired, seen: &PodObserved) -> bool {
 /// on its way out. Turns false the moment a container ends, a probe fails, SIGTERM
 /// goes out or the pod is deleted, before any API object says so.
 #[must_use]
-pub fn serving(want: &PodDesired, seen: &PodObserved) -> bool {
+pub fn pod_serving(want: &PodDesired, seen: &PodObserved) -> bool {
     let stands = match seen.sandbox {
         SandboxState::Ready { .. } => true,
         SandboxState::Pending(_) | SandboxState::Broken { .. } => false,
