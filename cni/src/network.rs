@@ -4,7 +4,7 @@ use crate::name::{LinkNames, POD_LINK};
 use crate::plan::{Action, Observed, Wanted, gateway_of, plan};
 use crate::{CniError, observe};
 use orlop_kernel::{
-    Address, KernelError, Mac, Neighbour, Netlink, Netns, Request, Route, Sysctl, VethPair, write_sysctls,
+    Address, KernelError, Mac, Neighbour, Netlink, Netns, Request, Route, Sysctl, VethPair, read_sysctl, write_sysctls,
 };
 use orlop_model::{Ifindex, PodUid};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -78,14 +78,26 @@ impl PodNetwork {
     /// Turns forwarding on, for IPv6 too, and brings loopback up. Changes the whole namespace:
     /// only for namespaces that the caller owns, or on a machine that is to be a node.
     ///
+    /// A link that takes its IPv6 route from router advertisements would lose it with
+    /// forwarding on, so its `accept_ra` of 1 becomes 2 (take them although forwarding).
+    ///
     /// # Errors
     /// Names the sysctl.
     pub async fn prepare_node(&self) -> Result<(), CniError> {
         let this = self.clone();
         in_thread(move || {
-            let sysctls = [Sysctl::new("net/ipv4/ip_forward", "1"), Sysctl::ipv6("all", "forwarding", 1)];
-            write_sysctls(&this.node, &sysctls).map_err(node_error("turn forwarding on"))?;
-            this.netlink().apply(vec![Request::set_link_up("lo", true)]).map_err(node_error("bring loopback up"))
+            this.netlink().apply(vec![Request::set_link_up("lo", true)]).map_err(node_error("bring loopback up"))?;
+            let links = this.netlink().links().map_err(node_error("list links"))?;
+            let mut sysctls = vec![Sysctl::new("net/ipv4/ip_forward", "1")];
+            for link in links.iter().filter(|link| !link.loopback && !LinkNames::is_host_side(&link.name)) {
+                // Unreadable where the kernel or the link has no IPv6.
+                let accepts = read_sysctl(&this.node, &format!("net/ipv6/conf/{}/accept_ra", link.name));
+                if accepts.is_ok_and(|value| value == "1") {
+                    sysctls.push(Sysctl::ipv6(&link.name, "accept_ra", 2));
+                }
+            }
+            sysctls.push(Sysctl::ipv6("all", "forwarding", 1));
+            write_sysctls(&this.node, &sysctls).map_err(node_error("turn forwarding on"))
         })
         .await
     }

@@ -1,7 +1,7 @@
 //! Pods on the wire, in namespaces of the test's own: real TCP between them.
 
 use orlop_cni::{AttachRequest, Attached, PodNetwork, Wanted, plan};
-use orlop_kernel::{Address, Netlink, Netns, Request, VethPair};
+use orlop_kernel::{Address, Mac, Netlink, Netns, Request, VethPair, read_sysctl};
 use orlop_model::PodUid;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -192,6 +192,22 @@ async fn fifty_pods_at_once() {
     }
     println!("50 pods attached in {:?}", start.elapsed());
     echo(&requests[0].netns, &requests[49].netns, "10.1.1.49");
+}
+
+#[tokio::test]
+async fn an_uplink_keeps_taking_router_advertisements() {
+    let (node, outside) = (Netns::create().unwrap(), Netns::create().unwrap());
+    let mac = |last| Mac([2, 0, 0, 0, 0, last]);
+    let uplink =
+        VethPair { name: "up.0", mac: mac(1), peer_name: "x", peer_mac: mac(2), peer_netns: &outside, mtu: MTU };
+    Netlink::open_in(&node).unwrap().apply(vec![Request::create_veth(&uplink)]).unwrap();
+    assert_eq!(read_sysctl(&node, "net/ipv6/conf/up.0/accept_ra").unwrap(), "1");
+    let network = PodNetwork::open(node.clone()).unwrap();
+    network.prepare_node().await.unwrap();
+    for (key, value) in [("ipv6/conf/up.0/accept_ra", "2"), ("ipv6/conf/all/forwarding", "1"), ("ipv4/ip_forward", "1")]
+    {
+        assert_eq!(read_sysctl(&node, &format!("net/{key}")).unwrap(), value, "{key}");
+    }
 }
 
 /// With one family, the other is silent: nothing was sent that the test did not send.

@@ -198,7 +198,8 @@ impl CgroupRoot {
             for part in path.components() {
                 let parent = at.clone();
                 at.push(part);
-                if make_dir(&at)? && cpuset {
+                make_dir(&at)?;
+                if cpuset {
                     inherit_cpuset(&parent, &at)?;
                 }
             }
@@ -219,12 +220,12 @@ fn pod_path(pod: &PodUid, class: QosClass) -> PathBuf {
     qos_path(class).join(format!("pod{pod}"))
 }
 
-/// True when it was not there before.
-fn make_dir(path: &Path) -> Result<bool, KernelError> {
+fn make_dir(path: &Path) -> Result<(), KernelError> {
     match fs::create_dir(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-        Err(source) => Err(KernelError::MakeDir { path: path.to_owned(), source }),
+        Err(source) if source.kind() != ErrorKind::AlreadyExists => {
+            Err(KernelError::MakeDir { path: path.to_owned(), source })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -261,6 +262,7 @@ fn hand_down(cgroup: &Path) -> Result<(), KernelError> {
 }
 
 /// A new v1 cpuset has no CPUs and no memory nodes, and no process may enter it so.
+/// Looked at each time: a crash may have come between making the cgroup and this.
 fn inherit_cpuset(parent: &Path, child: &Path) -> Result<(), KernelError> {
     for name in ["cpuset.cpus", "cpuset.mems"] {
         if file::read(&child.join(name))?.trim().is_empty() {
@@ -268,4 +270,28 @@ fn inherit_cpuset(parent: &Path, child: &Path) -> Result<(), KernelError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// cgroup2's files are what is written here, so plain files show what would be.
+    #[test]
+    fn only_what_is_offered_and_missing_is_handed_down() {
+        for (offered, enabled, written) in [
+            ("cpuset cpu io memory pids rdma", "", "+cpuset +cpu +io +memory +pids"),
+            ("cpu memory pids", "cpu pids", "+memory"),
+            ("cpu memory", "memory cpu", "memory cpu"),
+            ("", "", ""),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join("cgroup.controllers"), offered).unwrap();
+            let control = dir.path().join("cgroup.subtree_control");
+            fs::write(&control, enabled).unwrap();
+            hand_down(dir.path()).unwrap();
+            // The kernel takes each write by itself; a plain file keeps the tail of what was there.
+            assert!(fs::read_to_string(&control).unwrap().starts_with(written), "{offered} / {enabled}");
+        }
+    }
 }

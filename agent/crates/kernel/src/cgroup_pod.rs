@@ -372,3 +372,45 @@ fn remove_empty(dirs: &[Dir]) -> Result<Option<PathBuf>, KernelError> {
 fn is_busy(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EBUSY | libc::ENOTEMPTY))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is written on pure v2, which not every machine that runs this has.
+    #[test]
+    fn v2_limits() {
+        let none = PodResources::default();
+        let some = PodResources {
+            cpu_request_milli: 1000,
+            cpu_limit_milli: Some(2500),
+            memory_request: 1,
+            memory_limit: Some(4096),
+        };
+        for (resources, pids, expected) in
+            [(none, None, ["1", "max", "max", "max"]), (some, Some(10), ["100", "250000 100000", "4096", "10"])]
+        {
+            let temp = tempfile::tempdir().unwrap();
+            let names = ["cpu.weight", "cpu.max", "memory.max", "pids.max"];
+            names.iter().for_each(|name| fs::write(temp.path().join(name), "").unwrap());
+            let dir = Dir { path: temp.path().to_owned(), kind: Kind::V2 };
+            let cgroup = PodCgroup::new(vec![dir], "/x".into());
+            cgroup.set_limits(&resources, pids).unwrap();
+            let written = names.map(|name| fs::read_to_string(temp.path().join(name)).unwrap());
+            assert_eq!(written, expected);
+
+            fs::remove_file(temp.path().join("memory.max")).unwrap();
+            let error = cgroup.set_limits(&resources, pids).unwrap_err().to_string();
+            assert!(error.starts_with("cgroup controller memory is not available in /"), "{error}");
+        }
+    }
+
+    #[test]
+    fn v2_oom_kills() {
+        let temp = tempfile::tempdir().unwrap();
+        let events = "low 0\nhigh 0\nmax 9\noom 4\noom_kill 3\noom_group_kill 0\n";
+        fs::write(temp.path().join("memory.events"), events).unwrap();
+        let dir = Dir { path: temp.path().to_owned(), kind: Kind::V2 };
+        assert_eq!(PodCgroup::new(vec![dir], "/x".into()).oom_kills().unwrap(), 3);
+    }
+}

@@ -16,9 +16,8 @@ pub fn cpu_shares(milli_cpu: u64) -> u64 {
     (milli_cpu.saturating_mul(1024) / 1000).clamp(2, 262_144)
 }
 
-/// cgroup v2 `cpu.weight` for v1 `shares`, as opencontainers/cgroups since v0.0.5
-/// (`ConvertCPUSharesToCgroupV2Value`, used by runc 1.3.2 and the kubelet): a
-/// quadratic in log2 through (2, 1), (1024, 100) and (262144, 10000), so that one
+/// cgroup v2 `cpu.weight` for v1 `shares`, as opencontainers/cgroups since v0.0.3
+/// (`ConvertCPUSharesToCgroupV2Value`; runc 1.3.2, crun 1.23): a quadratic in log2 through (2, 1), (1024, 100) and (262144, 10000), so that one
 /// CPU is systemd's default weight of 100. The linear formula of KEP-2254 gave it 39.
 #[must_use]
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 1 to 10,000
@@ -53,7 +52,9 @@ mod tests {
         for (milli, shares) in [(0, 2), (1, 2), (100, 102), (1000, 1024), (2500, 2560), (u64::MAX, 262_144)] {
             assert_eq!(cpu_shares(milli), shares, "{milli}m");
         }
-        for (shares, weight) in [(0, 1), (2, 1), (3, 2), (102, 17), (1024, 100), (2048, 174), (262_144, 10_000)] {
+        for (shares, weight) in
+            [(0, 1), (2, 1), (3, 2), (102, 17), (1024, 100), (2000, 170), (22_000, 1204), (262_144, 10_000)]
+        {
             assert_eq!(cpu_weight(shares), weight, "{shares} shares");
         }
         for (milli, quota) in [(0, None), (1, Some(1000)), (10, Some(1000)), (500, Some(50_000)), (4000, Some(400_000))]
