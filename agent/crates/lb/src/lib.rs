@@ -2,10 +2,21 @@
 //! eBPF maps, and a change becomes an ordered plan of single map operations.
 //!
 //! ```text
-//!  ServiceManifest ─▶ Service ─┐
-//!                              ├─▶ compile ─▶ LbTables ─▶ diff ─▶ LbPlan(Vec<MapOp>)
-//!  pods ─▶ Endpoint ───────────┘                 ▲ dump
+//!  ServiceManifest ─validate▶ Service ─assign▶ Service ─┐
+//!                                                       ├▶ compile ─▶ LbTables ─diff▶ LbPlan(Vec<MapOp>)
+//!  pods ─endpoints_from_pods▶ Endpoint ─────────────────┘                ▲ dump
 //! ```
+//!
+//! [`Compiler`] is the same for one change at a time. Carry its plans out in order;
+//! when an operation fails, dump the maps and take the plan of
+//! [`Compiler::resync`]. After a start, [`Compiler::restore`] takes the dump and all
+//! Services, and its plan is empty when nothing changed.
+//!
+//! A Service port has a number for each address family, because a frontend must
+//! lead to its own family only; the frontends of one number (cluster IP and node
+//! port) share slots. A backend is one (address, port, protocol), shared by all
+//! Services that use it: active while any slot names it, draining while it is only
+//! an endpoint.
 //!
 //! Everything is a pure function of its arguments; nothing here touches the
 //! kernel, the clock or the network.
