@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use orlop_ebpf_abi::{Flow, FlowFlags, FlowKey, UDP_IDLE_S};
 
 use crate::maps::FLOWS;
-use crate::packet::{Ip, Packet, TCP, UDP};
+use crate::packet::{Ip, Packet, TCP, TCP_FIN, TCP_RST, UDP};
 
 const NANOSECONDS: u64 = 1_000_000_000;
 
@@ -77,6 +77,36 @@ pub fn learn(packet: &Packet, service: u32, backend: u32) {
     let _ = FLOWS.insert(&key.0, flow, u64::from(BPF_ANY));
 }
 
+/// Which ends have closed the connection, after this packet.
+#[inline(always)]
+fn closing(flags: u32, packet: &Packet, src_hi: bool) -> u32 {
+    if packet.proto != TCP {
+        return flags;
+    }
+    let fin = if src_hi { FlowFlags::FIN_HI } else { FlowFlags::FIN_LO };
+    let mut flags = flags;
+    if packet.tcp_flags & TCP_FIN != 0 {
+        flags |= fin;
+    }
+    if packet.tcp_flags & TCP_RST != 0 {
+        flags |= FlowFlags::RST;
+    }
+    flags
+}
+
+/// Notes that a packet of a NodePort flow went by.
+#[inline(always)]
+pub fn touch(flow: &mut Flow, packet: &Packet, src_hi: bool) {
+    let now = now_s();
+    if flow.seen_s != now {
+        flow.seen_s = now;
+    }
+    let flags = closing(flow.flags, packet, src_hi);
+    if flags != flow.flags {
+        flow.flags = flags;
+    }
+}
+
 /// What a packet program learns about the flow of its packet.
 pub struct Tracked {
     /// The first packet of a connection, not counted before under this bit.
@@ -130,6 +160,7 @@ pub fn track(packet: &Packet, bit: u32) -> Option<Tracked> {
     if opens {
         flags = (flags | bit) & !FlowFlags::FRESH;
     }
+    flags = closing(flags, packet, src_hi);
     if flags != flow.flags {
         flow.flags = flags;
     }

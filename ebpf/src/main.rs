@@ -7,6 +7,7 @@ mod counter;
 mod flow;
 mod learn;
 mod maps;
+mod nat;
 mod node_port;
 mod packet;
 mod pod;

@@ -1,26 +1,206 @@
 //! tcx on uplinks: NodePorts, with our own connection table.
+//!
+//! A flow has two entries in `FLOWS`: (client, node port), whose NAT address is
+//! the backend, and (client, backend), whose NAT address is the node port. Pods'
+//! programs and replies find the second.
 
+use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
+use orlop_ebpf_abi::{DropReason, Flow, FlowFlags, TCP_IDLE_S, UDP_IDLE_S};
 
 use crate::counter::{self, Device};
-use crate::packet;
-use crate::pod::NEXT;
+use crate::flow::{self, Key};
+use crate::maps::{FLOWS, NODE_ADDRS};
+use crate::nat::{self, Side};
+use crate::packet::{self, ETH_HEADER_LEN, ETH_P_IP, ETH_P_IPV6, Ip, Packet, TCP, UDP};
+use crate::pod::{self, NEXT, SHOT};
+use crate::service::{self, Chosen, Resolved};
+
+/// How many backends are tried for a client whose ports are in use by another flow.
+const COLLISIONS_MAX: u32 = 4;
 
 /// ingress = from outside.
 #[classifier]
 pub fn uplink_in(ctx: TcContext) -> i32 {
-    let (len, ifindex, _) = packet::facts(&ctx);
+    let (len, ifindex, ethertype) = packet::facts(&ctx);
     let Some(device) = Device::of(ifindex) else { return NEXT };
     counter::add(device.from(), len);
-    NEXT
+    // What cannot be read is the stack's to judge.
+    let Some(mut packet) = read(&ctx, ethertype) else { return NEXT };
+    if packet.icmp_error {
+        device.icmp_error_from();
+    }
+    match arrive(&ctx, &mut packet, len) {
+        Ok(verdict) => verdict,
+        Err(reason) => {
+            device.drop_from(reason);
+            SHOT
+        }
+    }
 }
 
 /// egress = to outside.
 #[classifier]
 pub fn uplink_out(ctx: TcContext) -> i32 {
-    let (len, ifindex, _) = packet::facts(&ctx);
+    let (len, ifindex, ethertype) = packet::facts(&ctx);
     let Some(device) = Device::of(ifindex) else { return NEXT };
     counter::add(device.to(), len);
-    NEXT
+    let Some(packet) = read(&ctx, ethertype) else { return NEXT };
+    if packet.icmp_error {
+        device.icmp_error_to();
+    }
+    match leave(&ctx, &packet, len) {
+        Ok(()) => NEXT,
+        Err(reason) => {
+            device.drop_to(reason);
+            SHOT
+        }
+    }
+}
+
+#[inline(always)]
+fn read(ctx: &TcContext, ethertype: u16) -> Option<Packet> {
+    if ethertype != ETH_P_IP && ethertype != ETH_P_IPV6 {
+        return None;
+    }
+    packet::parse(ctx, ETH_HEADER_LEN, ethertype).ok()
+}
+
+#[inline(always)]
+fn key_of(packet: &Packet) -> (Key, bool) {
+    flow::key(packet.src, packet.src_port, packet.dst, packet.dst_port, packet.proto)
+}
+
+#[inline(always)]
+fn from_initiator(flow: &Flow, src_hi: bool) -> bool {
+    (flow.flags & FlowFlags::INITIATOR_HI != 0) == src_hi
+}
+
+/// May a packet of this NodePort flow go where the flow's earlier ones went?
+#[inline(always)]
+fn holds(flow: &Flow, packet: &Packet) -> bool {
+    if packet.proto == TCP {
+        // A SYN with another sequence number is a new connection on old ports.
+        !packet.is_syn() || flow.isn == packet.seq
+    } else {
+        flow::now_s().wrapping_sub(flow.seen_s) <= UDP_IDLE_S && service::is_active(flow.backend)
+    }
+}
+
+/// May another flow take over this entry's key?
+#[inline(always)]
+fn is_over(flow: &Flow, proto: u8) -> bool {
+    let closed = FlowFlags::FIN_LO | FlowFlags::FIN_HI;
+    let limit = if proto == UDP { UDP_IDLE_S } else { TCP_IDLE_S };
+    flow.flags & FlowFlags::RST != 0 || flow.flags & closed == closed || flow::now_s().wrapping_sub(flow.seen_s) > limit
+}
+
+#[inline(always)]
+fn is_node_addr(addr: Ip) -> bool {
+    // SAFETY: only its presence is looked at.
+    unsafe { NODE_ADDRS.get(addr.bytes()) }.is_some()
+}
+
+#[inline(always)]
+fn arrive(ctx: &TcContext, packet: &mut Packet, len: u32) -> Result<i32, DropReason> {
+    // SAFETY: the context is the kernel's own.
+    let for_us = unsafe { (*packet::skb(ctx)).pkt_type } == 0;
+    if !packet.has_ports || !for_us {
+        return Ok(NEXT);
+    }
+    let (key, src_hi) = key_of(packet);
+    let chosen = match flow::find(&key) {
+        Some(flow) if flow.flags & FlowFlags::DNAT != 0 && from_initiator(flow, src_hi) && holds(flow, packet) => {
+            flow::touch(flow, packet, src_hi);
+            Chosen {
+                addr: Ip::from_bytes(&flow.nat_addr),
+                port: u16::from_ne_bytes(flow.nat_port),
+                service: flow.service,
+                backend: flow.backend,
+            }
+        }
+        // Its first packet opened a flow; a later one without is for the stack to reset.
+        _ if packet.proto == TCP && !packet.is_syn() => return Ok(NEXT),
+        _ => match open(packet, &key, src_hi)? {
+            Some(chosen) => chosen,
+            None => return Ok(NEXT),
+        },
+    };
+    nat::rewrite(ctx, packet, Side::Destination, chosen.addr, chosen.port)?;
+    counter::service_packet(chosen.service, chosen.backend, len, true);
+    match pod::local(chosen.addr) {
+        Some(pod) => pod::deliver(ctx, pod, packet, len),
+        // A backend in the host's network: the stack takes it from here.
+        None => Ok(NEXT),
+    }
+}
+
+/// Chooses a backend for a new flow and enters both directions. `None`: no NodePort.
+#[inline(always)]
+fn open(packet: &Packet, key: &Key, src_hi: bool) -> Result<Option<Chosen>, DropReason> {
+    let mut tries = 0;
+    while tries < COLLISIONS_MAX {
+        tries += 1;
+        let chosen = match service::resolve_node_port(packet.dst, packet.dst_port, packet.proto) {
+            Resolved::NotAService => return Ok(None),
+            Resolved::Refused(number) => {
+                counter::service_connection(number, 0);
+                return Err(DropReason::NoBackend);
+            }
+            Resolved::Backend(chosen) => chosen,
+        };
+        if packet.fragment {
+            return Err(DropReason::FragmentedService);
+        }
+        if chosen.addr.is_v4() != packet.dst.is_v4() {
+            return Err(DropReason::NoBackend);
+        }
+        // Backends on other nodes need the source translated too, so that the
+        // reply comes back through here.
+        if pod::local(chosen.addr).is_none() && !is_node_addr(chosen.addr) {
+            return Err(DropReason::RemoteBackend);
+        }
+        let (back, back_src_hi) = flow::key(packet.src, packet.src_port, chosen.addr, chosen.port, packet.proto);
+        let nat_port = packet.dst_port.to_ne_bytes();
+        if let Some(other) = flow::find(&back) {
+            let same = other.flags & FlowFlags::REVERSE != 0
+                && Ip::from_bytes(&other.nat_addr) == packet.dst
+                && other.nat_port == nat_port;
+            if !same && !is_over(other, packet.proto) {
+                continue;
+            }
+        }
+        let Chosen { service, backend, .. } = chosen;
+        let mut flow = flow::plain(service, backend, FlowFlags::REVERSE | flow::initiator_bit(back_src_hi), packet.seq);
+        flow.nat_addr = packet.dst.bytes();
+        flow.nat_port = nat_port;
+        let _ = FLOWS.insert(&back.0, flow, u64::from(BPF_ANY));
+        flow.flags = FlowFlags::DNAT | flow::initiator_bit(src_hi);
+        flow.nat_addr = chosen.addr.bytes();
+        flow.nat_port = chosen.port.to_ne_bytes();
+        let _ = FLOWS.insert(&key.0, flow, u64::from(BPF_ANY));
+        counter::service_connection(service, backend);
+        return Ok(Some(chosen));
+    }
+    Err(DropReason::NatCollision)
+}
+
+#[inline(always)]
+fn leave(ctx: &TcContext, packet: &Packet, len: u32) -> Result<(), DropReason> {
+    if !packet.has_ports {
+        return Ok(());
+    }
+    let (key, src_hi) = key_of(packet);
+    let Some(flow) = flow::find(&key) else { return Ok(()) };
+    if flow.flags & FlowFlags::REVERSE == 0 || from_initiator(flow, src_hi) {
+        return Ok(());
+    }
+    flow::touch(flow, packet, src_hi);
+    let (addr, port) = (Ip::from_bytes(&flow.nat_addr), u16::from_ne_bytes(flow.nat_port));
+    let (number, backend) = (flow.service, flow.backend);
+    let mut packet = *packet;
+    nat::rewrite(ctx, &mut packet, Side::Source, addr, port)?;
+    counter::service_packet(number, backend, len, false);
+    Ok(())
 }
