@@ -2,17 +2,15 @@
 
 use crate::cgroup::child_names;
 use crate::cgroup_weight::{cpu_quota, cpu_shares, cpu_weight};
-use crate::{KernelError, Pidfd, file};
+use crate::{KernelError, Pidfd, PopulatedWatch, file};
 use nix::sys::signal::Signal;
 use orlop_model::{ContainerId, PodResources};
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -217,51 +215,6 @@ fn set_v1(dir: &Dir, controller: &str, resources: &PodResources, pids_max: Optio
         }
         "pids" => dir.set("pids", "pids.max", &pids_max.map_or_else(|| "max".to_owned(), |n| n.to_string())),
         _ => Ok(()),
-    }
-}
-
-/// Watches `cgroup.events`: the kernel signals POLLPRI when `populated` changes.
-#[derive(Debug)]
-pub struct PopulatedWatch {
-    file: AsyncFd<File>,
-    path: PathBuf,
-}
-
-impl PopulatedWatch {
-    fn open(cgroup: &Path) -> Result<Self, KernelError> {
-        let path = cgroup.join("cgroup.events");
-        let failed = |source| KernelError::Open { path: path.clone(), source };
-        let file = File::open(&path).map_err(failed)?;
-        // SAFETY: the AsyncFd owns the file, which keeps its descriptor until it is dropped.
-        let file = unsafe { AsyncFd::register_with_interest(file, Interest::PRIORITY) };
-        let file = file.map_err(|error| failed(error.into()))?;
-        Ok(Self { file, path })
-    }
-
-    /// Whether the cgroup or one below has processes now. A cgroup that was removed has none.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn populated(&self) -> Result<bool, KernelError> {
-        let mut buffer = [0u8; 256];
-        match self.file.get_ref().read_at(&mut buffer, 0) {
-            Ok(length) => Ok(String::from_utf8_lossy(&buffer[..length]).contains("populated 1")),
-            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(false),
-            Err(source) => Err(KernelError::Read { path: self.path.clone(), source }),
-        }
-    }
-
-    /// Waits until no process is left. Cancel-safe.
-    ///
-    /// # Errors
-    /// The file cannot be read or watched.
-    pub async fn wait_empty(&self) -> Result<(), KernelError> {
-        // Reading arms the next POLLPRI, so the order is read, then wait.
-        while self.populated()? {
-            let ready = self.file.ready(Interest::PRIORITY).await;
-            ready.map_err(|source| KernelError::Read { path: self.path.clone(), source })?.clear_ready();
-        }
-        Ok(())
     }
 }
 

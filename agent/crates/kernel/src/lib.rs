@@ -14,6 +14,7 @@
 mod cgroup;
 mod cgroup_layout;
 mod cgroup_pod;
+mod cgroup_watch;
 mod cgroup_weight;
 mod error;
 mod facts;
@@ -30,7 +31,8 @@ mod sysctl;
 
 pub use cgroup::CgroupRoot;
 pub use cgroup_layout::{CgroupLayout, CgroupMounts};
-pub use cgroup_pod::{PodCgroup, PopulatedWatch};
+pub use cgroup_pod::PodCgroup;
+pub use cgroup_watch::PopulatedWatch;
 pub use cgroup_weight::{CpuMax, cpu_quota, cpu_shares, cpu_weight};
 pub use error::KernelError;
 pub use facts::NodeFacts;
