@@ -1,1 +1,54 @@
-fn main() {}
+//! `cargo xtask VERB`: everything one does with this repository beyond
+//! `cargo build`. The verbs are a closed set; each lives in the module of its name.
+#![forbid(unsafe_code)]
+
+mod check;
+mod command;
+mod ebpf;
+mod setup;
+mod suite;
+mod tally;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Set up, check and test Orlop")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Find what this machine lacks for building and running Orlop, and install it.
+    Setup(setup::Args),
+    /// Formatting, lints, dependency policy and generated documents.
+    Check(check::Args),
+    /// Build the eBPF object alone and put it into a folder (for ORLOP_EBPF_DIR).
+    Ebpf(ebpf::Args),
+    /// Set up, then run every test of the workspace and print one total.
+    Test(suite::Args),
+}
+
+fn run(verb: Verb) -> Result<bool> {
+    match verb {
+        Verb::Setup(args) => setup::run(&args),
+        Verb::Check(args) => check::run(&args),
+        Verb::Ebpf(args) => ebpf::run(&args),
+        Verb::Test(args) => suite::run(&args),
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().verb) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
