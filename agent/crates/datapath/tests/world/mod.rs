@@ -3,6 +3,9 @@
 //! in here has a route to a real device.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod peers;
+pub mod service;
+
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use orlop_datapath::{Config, Datapath, PodAttachment};
@@ -52,6 +55,24 @@ impl Netns {
     fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
     }
+}
+
+/// (received bytes, packets, sent bytes, packets) of a device of the calling thread's namespace.
+pub fn statistics(device: &str) -> [u64; 4] {
+    let text = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+    let line = text.lines().find_map(|line| line.trim().strip_prefix(device)?.strip_prefix(':')).expect("the device");
+    let fields: Vec<u64> = line.split_whitespace().map(|field| field.parse().unwrap()).collect();
+    [fields[0], fields[1], fields[8], fields[9]]
+}
+
+/// How many TCP sockets of the calling thread's namespace are neither listening
+/// nor waiting out their time.
+pub fn open_connections() -> usize {
+    const TIME_WAIT: &str = "06";
+    const LISTEN: &str = "0A";
+    let text = ["tcp", "tcp6"].map(|table| fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap());
+    let states = text.iter().flat_map(|text| text.lines().skip(1)).filter_map(|line| line.split_whitespace().nth(3));
+    states.filter(|state| ![TIME_WAIT, LISTEN].contains(state)).count()
 }
 
 /// `ip ARGS` in the calling thread's namespace.
@@ -161,40 +182,66 @@ impl World {
         }
     }
 
+    /// Runs with the test process out of the node's cgroup, as a host outside the
+    /// node is: sockets made meanwhile are not translated.
+    pub fn out_of_cgroup<T>(&self, work: impl FnOnce() -> T) -> T {
+        let procs = |folder: &Path| fs::write(folder.join("cgroup.procs"), std::process::id().to_string()).unwrap();
+        procs(&self.cgroup.home);
+        let result = work();
+        procs(&self.cgroup.path);
+        result
+    }
+
     pub fn datapath(&self) -> &Datapath {
         self.datapath.as_ref().unwrap()
     }
 
     /// A pod with an IPv4 and an IPv6 address and a link-local gateway.
     pub fn pod(&self, number: u8) -> Pod {
+        self.pod_in(Netns::new(), number)
+    }
+
+    /// A pod without IPv6, whose interface is silent by itself: no multicast
+    /// listener reports.
+    pub fn pod_v4(&self, number: u8) -> Pod {
         let ns = Netns::new();
+        ns.run(|| fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap());
+        self.pod_in(ns, number)
+    }
+
+    fn pod_in(&self, ns: Netns, number: u8) -> Pod {
+        let six = ns.run(|| fs::read_to_string("/proc/sys/net/ipv6/conf/default/disable_ipv6").unwrap().trim() == "0");
         let (host, pod) = (format!("02:00:00:00:01:{number:02x}"), format!("02:00:00:00:02:{number:02x}"));
         let (v4, v6) = (format!("10.1.0.{number}"), format!("fd01::{number:x}"));
         let peer = ns.path();
         ip(&format!("link add pod{number} address {host} type veth peer name eth0 address {pod} netns {peer}"));
-        ip(&format!("link set pod{number} up"));
-        ns.run(|| {
-            ip("link set eth0 up");
-            ip(&format!("addr add {v4}/32 dev eth0"));
-            ip(&format!("addr add {v6}/128 dev eth0 nodad"));
-            ip("route add 169.254.1.1 dev eth0 scope link");
-            ip("route add default via 169.254.1.1 dev eth0");
-            ip(&format!("neigh replace 169.254.1.1 lladdr {host} dev eth0 nud permanent"));
-            ip("-6 route add fe80::ecee dev eth0");
-            ip("-6 route add default via fe80::ecee dev eth0");
-            ip(&format!("neigh replace fe80::ecee lladdr {host} dev eth0 nud permanent"));
-        });
-        for (addr, bits) in [(&v4, 32), (&v6, 128)] {
-            ip(&format!("route add {addr}/{bits} dev pod{number}"));
-            ip(&format!("neigh replace {addr} lladdr {pod} dev pod{number} nud permanent"));
-        }
         let attachment = PodAttachment {
             ips: vec![v4.parse().unwrap(), v6.parse().unwrap()],
             pod_mac: [2, 0, 0, 0, 2, number],
             host_mac: [2, 0, 0, 0, 1, number],
         };
-        let host = ifindex(&format!("pod{number}"));
-        self.datapath().attach_pod(host, &attachment).unwrap();
+        // Before the first packet, so that counters and statistics start alike.
+        let index = ifindex(&format!("pod{number}"));
+        self.datapath().attach_pod(index, &attachment).unwrap();
+        ns.run(|| ip("link set eth0 up"));
+        ip(&format!("link set pod{number} up"));
+        ns.run(|| {
+            ip(&format!("addr add {v4}/32 dev eth0"));
+            ip("route add 169.254.1.1 dev eth0 scope link");
+            ip("route add default via 169.254.1.1 dev eth0");
+            ip(&format!("neigh replace 169.254.1.1 lladdr {host} dev eth0 nud permanent"));
+            if six {
+                ip(&format!("addr add {v6}/128 dev eth0 nodad"));
+                ip("-6 route add fe80::ecee dev eth0");
+                ip("-6 route add default via fe80::ecee dev eth0");
+                ip(&format!("neigh replace fe80::ecee lladdr {host} dev eth0 nud permanent"));
+            }
+        });
+        for (addr, bits) in [(&v4, 32), (&v6, 128)] {
+            ip(&format!("route add {addr}/{bits} dev pod{number}"));
+            ip(&format!("neigh replace {addr} lladdr {pod} dev pod{number} nud permanent"));
+        }
+        let host = index;
         Pod { ns, host, ip: attachment.ips[0], attachment }
     }
 
