@@ -7,7 +7,7 @@ use crate::{Digest, ImageError};
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -179,7 +179,7 @@ pub(crate) fn decompress<'a>(mut reader: impl Read + 'a) -> io::Result<Box<dyn R
 
 /// The archive as a file that can be read at any place.
 fn seekable(path: &Path, scratch: &Path) -> Result<File, ImageError> {
-    let mut file = File::open(path).map_err(ImageError::io("open", path))?;
+    let file = File::open(path).map_err(ImageError::io("open", path))?;
     let meta = file.metadata().map_err(ImageError::io("stat", path))?;
     if !meta.is_file() {
         let problem = "it is neither a folder nor a regular file".to_owned();
@@ -191,7 +191,6 @@ fn seekable(path: &Path, scratch: &Path) -> Result<File, ImageError> {
         return Ok(file);
     }
     let mut plain = tempfile::tempfile_in(scratch).map_err(ImageError::io("make a temporary file in", scratch))?;
-    file.seek(SeekFrom::Start(0)).map_err(ImageError::io("read", path))?;
     let unpacked = decompress(BufReader::with_capacity(READ_BUFFER_BYTES, file))
         .and_then(|reader| io::copy(&mut reader.take(LAYER_BYTES_MAX + 1), &mut plain));
     match unpacked {
@@ -199,7 +198,10 @@ fn seekable(path: &Path, scratch: &Path) -> Result<File, ImageError> {
             let what = "its size in bytes once unpacked";
             Err(ImageError::Limit { path: path.to_path_buf(), what, max: LAYER_BYTES_MAX })
         }
-        Ok(_) => Ok(plain),
+        Ok(_) => {
+            plain.rewind().map_err(ImageError::io("read a copy of", path))?;
+            Ok(plain)
+        }
         Err(source) if is_full(&source) => {
             Err(ImageError::NoSpace { path: scratch.to_path_buf(), what: path.display().to_string(), source })
         }
