@@ -103,7 +103,8 @@ impl PodNetwork {
     }
 
     /// Puts a pod on the wire. Doing it again changes nothing, after a crash it
-    /// finishes what was begun, and a link of an older sandbox is replaced.
+    /// finishes what was begun, and a link of an older sandbox is replaced. One that
+    /// fails leaves what it has made: attach again or detach.
     ///
     /// # Errors
     /// Names the pod, the side and the request that the kernel refused.

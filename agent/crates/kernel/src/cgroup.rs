@@ -247,7 +247,7 @@ pub(crate) fn child_names(dir: &Path) -> Result<Vec<String>, KernelError> {
 }
 
 /// Enables in `cgroup.subtree_control` what `cgroup.controllers` offers and is not
-/// enabled yet. EBUSY (processes in a cgroup that is to have children) is an error.
+/// enabled yet.
 fn hand_down(cgroup: &Path) -> Result<(), KernelError> {
     let offered = file::read(&cgroup.join("cgroup.controllers"))?;
     let control = cgroup.join("cgroup.subtree_control");
@@ -258,7 +258,13 @@ fn hand_down(cgroup: &Path) -> Result<(), KernelError> {
         .filter(|c| has(&offered, c) && !has(&enabled, c))
         .map(|controller| format!("+{controller}"))
         .collect();
-    if missing.is_empty() { Ok(()) } else { file::write(&control, &missing.join(" ")) }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    file::write(&control, &missing.join(" ")).map_err(|error| match error.errno() {
+        Some(libc::EBUSY) => KernelError::CgroupInhabited { cgroup: cgroup.to_owned() },
+        _ => error,
+    })
 }
 
 /// A new v1 cpuset has no CPUs and no memory nodes, and no process may enter it so.

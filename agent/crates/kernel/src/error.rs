@@ -159,6 +159,15 @@ pub enum KernelError {
         /// Where.
         cgroup: PathBuf,
     },
+    /// cgroup v2 lets a cgroup with controllers for its children hold no processes itself.
+    #[error(
+        "processes live directly in {}: move them into a cgroup below it, or name another --cgroup-root",
+        cgroup.display()
+    )]
+    CgroupInhabited {
+        /// Which.
+        cgroup: PathBuf,
+    },
     /// Processes of a cgroup did not end after SIGKILL.
     #[error("{} still has processes {pids:?} {waited_ms} ms after SIGKILL", cgroup.display())]
     CgroupBusy {

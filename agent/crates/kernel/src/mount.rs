@@ -177,7 +177,11 @@ pub fn mount_overlay(overlay: &Overlay, target: &Path) -> Result<(), KernelError
             Err(error) => return Err(failed(format!("layer {}: {}", layer.display(), context_log(&context)), error)),
         }
     }
-    overlay_finish(&context, overlay, target).map_err(|error| failed(context_log(&context), error))
+    overlay_finish(&context, overlay, target).or_else(|error| match error.raw_os_error() {
+        // Before Linux 6.5 overlay takes any text here and refuses it only when the mount is made.
+        Some(libc::EINVAL) => mount_overlay_classic(overlay, target).or(Err(failed(context_log(&context), error))),
+        _ => Err(failed(context_log(&context), error)),
+    })
 }
 
 fn overlay_finish(context: &OwnedFd, overlay: &Overlay, target: &Path) -> io::Result<()> {

@@ -91,7 +91,7 @@ fn a_pods_limits_are_set_changed_and_lifted() {
     };
     let pod = world.pod("limits", &resources);
     let v2 = is_v2(&world);
-    assert_eq!(says(&pod, "cpu.shares", "cpu.weight"), if v2 { "60" } else { "512" });
+    assert_eq!(says(&pod, "cpu.shares", "cpu.weight"), if v2 { "59" } else { "512" });
     assert_eq!(says(&pod, "cpu.cfs_quota_us", "cpu.max"), if v2 { "150000 100000" } else { "150000" });
     assert_eq!(says(&pod, "memory.limit_in_bytes", "memory.max"), (64 << 20).to_string());
     assert_eq!(says(&pod, "pids.max", "pids.max"), "77");
@@ -212,6 +212,26 @@ fn roots_that_leave_their_place_are_refused() {
         let outcome = CgroupRoot::open(mounts.clone(), Path::new(bad));
         assert!(matches!(outcome, Err(KernelError::CgroupRoot { .. })), "{bad}");
     }
+}
+
+/// cgroup v2's rule of no inner processes; v1 and a hybrid's cgroup2 have none such.
+#[test]
+fn an_inhabited_root_is_named() {
+    let world = World::new("inhabited");
+    let path = format!("/orlop-kernel-test-{}-inhabited/agent", std::process::id());
+    let procs = world.root.leaf("agent").unwrap();
+    let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+    for file in &procs {
+        fs::write(file, child.id().to_string()).unwrap();
+    }
+    let outcome = CgroupRoot::open(CgroupMounts::detect().unwrap(), Path::new(&path));
+    match (world.root.layout(), outcome) {
+        (CgroupLayout::V2, Err(KernelError::CgroupInhabited { cgroup })) => assert!(cgroup.ends_with("agent")),
+        (CgroupLayout::Hybrid | CgroupLayout::V1, Ok(_)) => {}
+        (layout, outcome) => panic!("{layout:?}: {outcome:?}"),
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[tokio::test]
