@@ -127,7 +127,7 @@ pub enum KernelError {
         what: String,
         /// Mount point.
         target: PathBuf,
-        /// What the file system wrote into its log, or nothing.
+        /// What the file system said, or where it says it, or nothing.
         log: String,
         /// Why.
         #[source]
@@ -201,7 +201,7 @@ pub enum KernelError {
 }
 
 fn said(log: &str) -> String {
-    if log.is_empty() { String::new() } else { format!(" (the kernel says: {log})") }
+    if log.is_empty() { String::new() } else { format!(" ({log})") }
 }
 
 impl KernelError {

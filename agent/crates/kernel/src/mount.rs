@@ -133,7 +133,8 @@ fn move_mount(from: &OwnedFd, target: &Path) -> io::Result<()> {
     .map(drop)
 }
 
-/// What the file system wrote about its refusal: one message a read.
+/// What the file system wrote about its refusal: one message a read. overlayfs has words
+/// here for its options only.
 fn context_log(context: &OwnedFd) -> String {
     const MESSAGES_MAX: usize = 8;
     let mut said = Vec::new();
@@ -144,7 +145,7 @@ fn context_log(context: &OwnedFd) -> String {
             _ => break,
         }
     }
-    said.join("; ")
+    if said.is_empty() { "overlayfs gives its reason in the kernel log: see dmesg".to_owned() } else { said.join("; ") }
 }
 
 /// Mounts an overlay at `target` with one `lowerdir+` a layer (Linux 6.8), which
@@ -179,7 +180,10 @@ pub fn mount_overlay(overlay: &Overlay, target: &Path) -> Result<(), KernelError
     }
     overlay_finish(&context, overlay, target).or_else(|error| match error.raw_os_error() {
         // Before Linux 6.5 overlay takes any text here and refuses it only when the mount is made.
-        Some(libc::EINVAL) => mount_overlay_classic(overlay, target).or(Err(failed(context_log(&context), error))),
+        Some(libc::EINVAL) => mount_overlay_classic(overlay, target).map_err(|classic| match &classic {
+            KernelError::Mount { log, .. } if !log.is_empty() => classic,
+            _ => failed(context_log(&context), error),
+        }),
         _ => Err(failed(context_log(&context), error)),
     })
 }
@@ -208,8 +212,11 @@ fn mount_overlay_classic(overlay: &Overlay, target: &Path) -> Result<(), KernelE
         let log = format!("options of {} bytes, at most {MOUNT_DATA_BYTES_MAX} before Linux 6.8", data.len());
         return Err(failed(log, io::Error::from_raw_os_error(libc::E2BIG)));
     }
-    mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(data.as_slice()))
-        .map_err(|errno| failed(String::new(), errno.into()))
+    mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(data.as_slice())).map_err(|errno| {
+        // mount(2) has no words for which of them it is.
+        let missing = overlay.lower.iter().find(|layer| !layer.is_dir());
+        failed(missing.map(|layer| format!("layer {} is no folder", layer.display())).unwrap_or_default(), errno.into())
+    })
 }
 
 /// `lowerdir=A:B,upperdir=U,workdir=W`; `\`, `:` and `,` in paths are escaped by a backslash.

@@ -84,6 +84,17 @@ fn a_failed_overlay_names_the_layer() {
 }
 
 #[test]
+fn an_impossible_overlay_says_where_the_reason_is() {
+    in_world(|dir| {
+        let upper = folder(dir, "upper");
+        let overlay = Overlay { lower: vec![folder(dir, "a")], upper: Some((upper.clone(), folder(&upper, "work"))) };
+        let error = mount_overlay(&overlay, &folder(dir, "root")).unwrap_err();
+        assert_eq!(error.errno(), Some(libc::EINVAL));
+        assert!(error.to_string().contains("see dmesg"), "{error}");
+    });
+}
+
+#[test]
 fn a_read_only_bind_is_read_only_all_the_way_down() {
     in_world(|dir| {
         let (source, target) = (folder(dir, "source"), folder(dir, "target"));
