@@ -250,6 +250,9 @@ fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Attributes, Caus
                     return Err(Cause::Hostile("carries an attribute that belongs to overlayfs"));
                 }
                 xattrs.push((name.to_owned(), extension.value_bytes().to_vec()));
+            } else if key.starts_with("GNU.sparse.") {
+                // The content would be a map and pieces; no image builder writes them.
+                return Err(Cause::Hostile("is a sparse file in GNU's pax form, which is not understood"));
             } else if key == "mtime" {
                 pax_mtime = extension.value().ok().and_then(pax_time);
             }

@@ -69,7 +69,8 @@ fn image(names: &[&str], content: &str) -> ImageBuilder {
 fn every_form_gives_the_same_image() {
     let want = image(&["app:1"], "x");
     let mut ids = BTreeSet::new();
-    let write: [(&str, fn(&Path, &[ImageBuilder])); 5] = [
+    type Write = fn(&Path, &[ImageBuilder]);
+    let write: [(&str, Write); 5] = [
         ("layout", |path, images| write_layout(path, images).unwrap()),
         ("a.tar", |path, images| write_archive(path, images, Packing::Plain).unwrap()),
         ("a.tar.gz", |path, images| write_archive(path, images, Packing::Gzip).unwrap()),
@@ -161,7 +162,7 @@ fn this_platform_is_chosen() {
     let path = world.layout("both", &[foreign.clone(), image(&["near:1"], "near")]);
     assert_eq!(world.store.load(&path, None).unwrap().len(), 1);
     assert!(world.has("near:1") && !world.has("far:1"));
-    let error = world.store.load(&world.layout("far", &[foreign.clone()]), None).unwrap_err().to_string();
+    let error = world.store.load(&world.layout("far", std::slice::from_ref(&foreign)), None).unwrap_err().to_string();
     assert!(error.contains("only for linux/s390x"), "{error}");
     write_docker_archive(&world.path("far.tar"), &[foreign]).unwrap();
     let error = world.store.load(&world.path("far.tar"), None).unwrap_err().to_string();
@@ -201,7 +202,7 @@ fn damaged_archives() {
         }
         let text = fs::read_to_string(manifest).unwrap();
         let (at, hexes) = (if of == "config" { 0 } else { 2 }, text.split("sha256:").skip(1));
-        path.join("blobs/sha256").join(&hexes.map(|hex| &hex[..64]).collect::<Vec<_>>()[at])
+        path.join("blobs/sha256").join(hexes.map(|hex| &hex[..64]).collect::<Vec<_>>()[at])
     }
     let flip = |path: PathBuf| {
         let mut bytes = fs::read(&path).unwrap();
@@ -218,7 +219,8 @@ fn damaged_archives() {
         bytes.extend(b"tail");
         fs::write(path, bytes).unwrap();
     };
-    let cases: [(&str, &dyn Fn(&Path), &str); 9] = [
+    type Damage<'a> = &'a dyn Fn(&Path);
+    let cases: [(&str, Damage<'_>, &str); 9] = [
         ("no index", &|p| fs::remove_file(p.join("index.json")).unwrap(), "neither index.json nor manifest.json"),
         ("bad index", &|p| fs::write(p.join("index.json"), "{").unwrap(), "index.json does not parse"),
         ("empty index", &|p| fs::write(p.join("index.json"), "{}").unwrap(), "holds no image"),
@@ -282,7 +284,7 @@ fn opening_sweeps_what_a_crash_left() {
     let again = ImageStore::open(world.store.dir()).unwrap();
     assert!(world.list("tmp").is_empty());
     assert!(!world.list("layers").contains(&orphan));
-    assert_eq!(again.list().unwrap(), [record.clone()]);
+    assert_eq!(again.list().unwrap(), std::slice::from_ref(&record));
     assert!(again.layer_dirs(&record).iter().all(|dir| dir.is_dir()));
 }
 
@@ -293,4 +295,59 @@ fn a_missing_image_says_what_to_do() {
     assert!(matches!(&error, ImageError::NotPresent { image } if image == "nginx:1.27"));
     assert!(error.to_string().contains("orlop load"), "{error}");
     assert!(matches!(world.store.resolve(&image_ref("Nginx")).unwrap_err(), ImageError::Reference { .. }));
+}
+
+#[test]
+fn loads_at_the_same_time_share_layers() {
+    let world = World::new();
+    let paths: Vec<_> = (0..6)
+        .map(|n| world.layout(&format!("l{n}"), &[image(&[&format!("app:{n}")], &format!("{}", n / 2))]))
+        .collect();
+    std::thread::scope(|scope| {
+        for path in &paths {
+            let store = ImageStore::open(world.store.dir()).unwrap();
+            scope.spawn(move || store.load(path, None).unwrap());
+        }
+    });
+    assert_eq!(world.names().len(), 6);
+    let records = world.store.list().unwrap();
+    assert_eq!(records.len(), 3, "equal images are one image with two names");
+    assert!(records.iter().all(|record| world.store.layer_dirs(record).iter().all(|dir| dir.is_dir())));
+    assert_eq!(world.list("layers").iter().filter(|name| !name.ends_with(".size")).count(), 4);
+}
+
+/// What GNU tar writes of a real tree, in both of its formats, comes back the same.
+#[test]
+fn a_layer_made_by_gnu_tar() {
+    let script = r#"set -e
+        deep=tree/$(printf 'd%.0s' $(seq 120))/$(printf 'e%.0s' $(seq 150))
+        mkdir -p "$deep" "tree/sp ace/ü"
+        echo long > "$deep/$(printf 'f%.0s' $(seq 200))"; echo u > "tree/sp ace/ü/file"
+        ln -s $(printf 'x/%.0s' $(seq 90))end tree/longlink; ln "tree/sp ace/ü/file" tree/hard
+        mkfifo tree/pipe; mknod tree/zero c 1 5; chown 70000:3000000 tree/hard; chmod 2711 "tree/sp ace"
+        touch -d '1969-12-31 12:00:00.5 UTC' tree/hard
+        tar --format="$1" -C tree -cf layer.tar ."#;
+    let listing = "find . -printf '%p %y %m %U %G %n %l %s\n' | grep -v '^. d' | grep -v ' d ' | sort; \
+                   find . -type d -printf '%p %y %m %U %G\n' | sort; find . -type f -exec sha256sum {} + | sort";
+    let sh = |dir: &Path, script: &str, arg: &str| {
+        let output =
+            std::process::Command::new("sh").current_dir(dir).args(["-c", script, "sh", arg]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for format in ["gnu", "pax"] {
+        let world = World::new();
+        sh(world.dir.path(), script, format);
+        let layer = fs::read(world.path("layer.tar")).unwrap();
+        let config = format!(r#"{{"rootfs":{{"diff_ids":["{}"]}}}}"#, Digest::of(&layer));
+        fs::write(world.path("c.json"), config).unwrap();
+        let manifest = r#"[{"Config":"c.json","RepoTags":["t:1"],"Layers":["layer.tar"]}]"#;
+        fs::write(world.path("manifest.json"), manifest).unwrap();
+        sh(world.dir.path(), "tar -czf image.tar.gz manifest.json c.json layer.tar", "");
+        let record = world.store.load(&world.path("image.tar.gz"), None).unwrap().remove(0);
+        let got = sh(&world.store.layer_dirs(&record)[0], listing, "");
+        let want = sh(&world.path("tree"), listing, "");
+        assert!(want.lines().count() > 8, "{want}");
+        assert_eq!(got, want, "{format}");
+    }
 }

@@ -135,14 +135,18 @@ fn write_object(
 }
 
 /// A folder that any user of the pod may write to (0777, whatever the umask).
-/// One that is there keeps what a container or fsGroup made of its mode.
+/// One that is there keeps what a container or fsGroup made of its mode; so that
+/// a crash between mkdir and chmod is not taken for that, it gets its name last.
 fn open_folder(path: &Path) -> Result<(), VolumeError> {
-    make_private(parent(path))?;
-    match fs::create_dir(path) {
-        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o777)).map_err(VolumeError::io("chmod", path)),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(VolumeError::io("make", path)(error)),
+    if path.is_dir() {
+        return Ok(());
     }
+    // Volume names are RFC 1123 labels: none starts with a dot.
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let fresh = parent(path).join(format!(".{name}"));
+    make_private(&fresh)?;
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o777)).map_err(VolumeError::io("chmod", &fresh))?;
+    fs::rename(&fresh, path).map_err(VolumeError::io("rename to", path))
 }
 
 fn tmpfs(path: &Path, size_bytes: Option<u64>) -> Result<(), VolumeError> {

@@ -247,11 +247,14 @@ fn tear_down_follows_no_link_and_crosses_no_mount() {
 fn folders_nested_without_end_are_removed() {
     with_own_mounts(|| {
         let world = World::new();
+        // In memory: ext4 spreads nested folders over the whole disk.
+        fs::create_dir(&world.roots.root_dir).unwrap();
+        orlop_kernel::mount_tmpfs(&world.roots.root_dir, None, 0o755).unwrap();
         let pod = world.pod(vec![("disk", empty_dir(false, None))]);
         let disk = set_up(&pod, &world.roots, &Store::default()).unwrap()["disk"].clone();
         // Deeper than a path may be long and than descriptors may be open.
         let mut folder = fs::File::open(&disk).unwrap();
-        for _ in 0..5000 {
+        for _ in 0..2500 {
             nix::sys::stat::mkdirat(&folder, "d", nix::sys::stat::Mode::S_IRWXU).unwrap();
             let flags = nix::fcntl::OFlag::O_DIRECTORY;
             folder = nix::fcntl::openat(&folder, "d", flags, nix::sys::stat::Mode::empty()).unwrap().into();
@@ -259,6 +262,7 @@ fn folders_nested_without_end_are_removed() {
         drop(folder);
         tear_down(&pod.uid, &world.roots).unwrap();
         assert!(!world.pod_dir(&pod).exists());
+        orlop_kernel::unmount(&world.roots.root_dir).unwrap();
     });
 }
 

@@ -5,8 +5,11 @@ use crate::build::LayerBuilder;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 
+/// Kind, name, link target, content.
+type RawEntry<'a> = (tar::EntryType, &'a str, &'a str, &'a str);
+
 /// A tar with names as they are; the tar crate's own writer refuses bad ones.
-fn raw_tar(entries: &[(tar::EntryType, &str, &str, &str)]) -> Vec<u8> {
+fn raw_tar(entries: &[RawEntry<'_>]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for (kind, name, link, content) in entries {
         let mut header = tar::Header::new_gnu();
@@ -130,7 +133,7 @@ fn later_entries_replace_earlier_ones() {
 #[test]
 fn hostile_layers_stay_inside() {
     use tar::EntryType as T;
-    let cases: &[(&str, &[(T, &str, &str, &str)], Option<&str>)] = &[
+    let cases: &[(&str, &[RawEntry<'_>], Option<&str>)] = &[
         ("dot-dot", &[(T::Regular, "../evil", "", "x")], Some("'..'")),
         ("dot-dot inside", &[(T::Regular, "a/../../evil", "", "x")], Some("'..'")),
         ("link up", &[(T::Symlink, "l", "..", ""), (T::Regular, "l/evil", "", "x")], None),
