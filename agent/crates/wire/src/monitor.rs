@@ -79,6 +79,11 @@ pub struct CreateContainer {
     /// executes anything: on a hybrid host, the cgroup2 one that carries the eBPF
     /// hooks.
     pub extra_cgroup_procs: Vec<PathBuf>,
+    /// `/proc/PID/oom_score_adj` of the container's processes, -1000 to 1000. Not
+    /// in the OCI spec, because libcontainer would change the monitor's own; where
+    /// the kernel refuses to go so low, the lowest it allows is used.
+    #[serde(default)]
+    pub oom_score_adj: Option<i32>,
     /// Its log.
     pub log: LogTarget,
     /// Keep standard input open (a pipe that nobody writes).
