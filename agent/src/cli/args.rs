@@ -74,7 +74,7 @@ With -f the command goes on across rotation and restarts, and ends when the cont
 Examples:
   orlop logs web --tail 50
   orlop logs -f prod/web -c app --since 10m
-  orlop logs web --previous        the attempt before the newest")]
+  orlop logs web --previous        the attempt that ended last: why it restarts")]
     Logs(LogsArgs),
     /// Run a command in a container.
     #[command(after_help = "Ends with the command's exit code, or 128 plus the signal that ended it.
@@ -259,7 +259,7 @@ pub struct LogsArgs {
     /// Print when each line was written.
     #[arg(long)]
     pub timestamps: bool,
-    /// The attempt before the newest.
+    /// The attempt that ended last, not the one that runs.
     #[arg(short, long, conflicts_with = "follow")]
     pub previous: bool,
     /// Only lines since then: `90s`, `5m`, `3h`, or a time as 2026-01-31T10:00:00Z.

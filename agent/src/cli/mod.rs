@@ -11,7 +11,7 @@
 //!
 //! Nothing here needs an async runtime: one question, one answer, one thread.
 
-pub mod args;
+mod args;
 mod client;
 mod counters;
 mod describe;

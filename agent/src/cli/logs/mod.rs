@@ -10,7 +10,7 @@ use super::args::LogsArgs;
 use super::client::Client;
 use super::exit::{self, CliError};
 use super::streams::Streams;
-use crate::api::{ErrorKind, LogView, Request, Response};
+use crate::api::{ContainerView, ErrorKind, LogView, PodName, Request, Response};
 use jiff::Timestamp;
 use printer::Printer;
 use reader::{LogReader, Step};
@@ -24,9 +24,13 @@ const QUIET_MS: u16 = 500;
 
 /// Prints a container's log.
 pub fn run(client: &Client, streams: &Streams, args: &LogsArgs, now: Timestamp) -> Result<(), CliError> {
-    let request = Request::Log { pod: args.pod.resolve()?, container: args.container.clone() };
+    let pod = args.pod.resolve()?;
+    let request = Request::Log { pod: pod.clone(), container: args.container.clone() };
     let view = ask(client, &request)?;
-    let attempt = if args.previous { previous(&view)? } else { view.attempt };
+    let attempt = match args.previous {
+        true => previous(&view, restarting(client, pod, args.container.as_deref())?)?,
+        false => view.attempt,
+    };
     let unreadable = |source| CliError::Log { path: view.dir.clone(), source };
 
     // Watched before it is read, so that nothing falls between.
@@ -52,11 +56,21 @@ fn ask(client: &Client, request: &Request) -> Result<LogView, CliError> {
     }
 }
 
-fn previous(view: &LogView) -> Result<u32, CliError> {
-    view.attempt.checked_sub(1).ok_or_else(|| CliError::Refused {
+/// The attempt that ended last, as kubectl means it: while a container waits for
+/// its restart that is the newest.
+fn previous(view: &LogView, restarting: bool) -> Result<u32, CliError> {
+    let attempt = if restarting { Some(view.attempt) } else { view.attempt.checked_sub(1) };
+    attempt.ok_or_else(|| CliError::Refused {
         kind: ErrorKind::NotFound,
         message: "the container's first attempt has none before it; leave out --previous to see its log".into(),
     })
+}
+
+/// Whether the container waits, for example in CrashLoopBackOff.
+fn restarting(client: &Client, pod: PodName, container: Option<&str>) -> Result<bool, CliError> {
+    let Response::Pod(detail) = client.ask(&Request::Pod { pod })? else { return Err(CliError::Unexpected) };
+    let meant = |seen: &&ContainerView| container.map_or(!seen.init, |name| seen.name == name);
+    Ok(detail.pod.containers.iter().find(meant).is_some_and(|seen| seen.state == "waiting"))
 }
 
 /// Prints what is there.

@@ -1,7 +1,8 @@
 //! `orlop logs` over real files.
 
 use super::fake::{Fake, Outcome, parse};
-use crate::api::{LogView, Response};
+use super::render::detail;
+use crate::api::{LogView, Request, Response};
 use crate::cli::finish;
 use crate::cli::streams::Streams;
 use std::fs::{self, File, OpenOptions};
@@ -17,6 +18,7 @@ struct World {
     dir: TempDir,
     live: Arc<AtomicBool>,
     attempt: Arc<Mutex<u32>>,
+    waiting: Arc<AtomicBool>,
     fake: Fake,
 }
 
@@ -25,19 +27,28 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let live = Arc::new(AtomicBool::new(true));
         let attempt = Arc::new(Mutex::new(attempt));
+        let waiting = Arc::new(AtomicBool::new(false));
         let (path, lives, newest) = (dir.path().to_path_buf(), Arc::clone(&live), Arc::clone(&attempt));
-        let fake = Fake::start(move |_, _, _| {
+        let waits = Arc::clone(&waiting);
+        let fake = Fake::start(move |_, request, _| {
+            if matches!(request, Request::Pod { .. }) {
+                let mut detail = detail();
+                if waits.load(Ordering::SeqCst) {
+                    detail.pod.containers[1].state = "waiting".into();
+                }
+                return Some(Response::Pod(Box::new(detail)));
+            }
             let (live, attempt) = (lives.load(Ordering::SeqCst), *newest.lock().unwrap());
             Some(Response::Log(LogView { dir: path.clone(), attempt, live }))
         });
-        Self { dir, live, attempt, fake }
+        Self { dir, live, attempt, waiting, fake }
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// Appends to a log file; every line gets a time of its own unless it has one.
+    /// Appends to a log file.
     fn write(&self, name: &str, text: &str) {
         let mut file = OpenOptions::new().create(true).append(true).open(self.path(name)).unwrap();
         file.write_all(text.as_bytes()).unwrap();
@@ -81,7 +92,7 @@ impl Following {
     }
 }
 
-/// A raw line of the second `second` of the last day of January.
+/// A raw line written at 10:00 and so many seconds.
 fn raw(second: u32, stream: &str, tag: &str, content: &str) -> String {
     format!("2026-01-31T10:00:{second:02}.000000001Z {stream} {tag} {content}\n")
 }
@@ -154,7 +165,7 @@ fn files_of_one_second_are_told_apart_by_number() {
 }
 
 #[test]
-fn previous_is_the_attempt_before() {
+fn previous_is_the_attempt_that_ended_last() {
     let world = World::new(1);
     world.write("0.log", &out(1, "first"));
     world.write("1.log", &out(2, "second"));
@@ -162,6 +173,10 @@ fn previous_is_the_attempt_before() {
     assert_eq!(world.run(&["--previous"]).stdout, "first\n");
     *world.attempt.lock().unwrap() = 0;
     assert_eq!(world.run(&["--previous"]).code, 3);
+    // In CrashLoopBackOff the newest attempt has ended.
+    world.waiting.store(true, Ordering::SeqCst);
+    assert_eq!(world.run(&["--previous"]).stdout, "first\n");
+    assert_eq!(world.run(&["--previous", "-c", "app"]).stdout, "first\n");
 }
 
 #[test]

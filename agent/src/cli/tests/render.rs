@@ -313,7 +313,12 @@ Events of Service default/web:
 
 #[test]
 fn a_pod() {
-    let detail = PodDetail {
+    check(|out| describe::text(&detail(), now(), out), DESCRIBED);
+}
+
+/// A pod with something in every field.
+pub fn detail() -> PodDetail {
+    PodDetail {
         pod: PodView { containers: vec![init("setup"), running("app")], ..web() },
         source: Some("/etc/orlop/manifests/web.yaml".into()),
         labels: BTreeMap::from([("app".into(), "web".into()), ("tier".into(), "front".into())]),
@@ -330,8 +335,7 @@ fn a_pod() {
         cgroup: "kubepods/burstable/pod0b5c".into(),
         start_phases: vec![("network".into(), 1_200), ("create".into(), 18_400)],
         events: events(),
-    };
-    check(|out| describe::text(&detail, now(), out), DESCRIBED);
+    }
 }
 
 #[test]
