@@ -18,11 +18,17 @@ pub struct IdError {
 
 /// RFC 1123 label: at most 63 of `a-z0-9-`, alphanumeric at both ends.
 fn check_label(kind: &'static str, text: &str) -> Result<(), IdError> {
+    if text.len() > 63 {
+        return Err(IdError { kind, text: text.to_owned(), problem: "is longer than 63 characters" });
+    }
+    check_label_text(kind, text)
+}
+
+fn check_label_text(kind: &'static str, text: &str) -> Result<(), IdError> {
     let edge = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
     let bytes = text.as_bytes();
     let problem = match bytes {
         [] => "is empty",
-        _ if bytes.len() > 63 => "is longer than 63 characters",
         _ if !bytes.iter().all(|&c| edge(c) || c == b'-') => "may hold only lower-case letters, digits and '-'",
         [first, .., last] if !edge(*first) || !edge(*last) => "must start and end with a letter or digit",
         [only] if !edge(*only) => "must start and end with a letter or digit",
@@ -31,12 +37,13 @@ fn check_label(kind: &'static str, text: &str) -> Result<(), IdError> {
     Err(IdError { kind, text: text.to_owned(), problem })
 }
 
-/// RFC 1123 subdomain: labels joined by dots, at most 253 characters.
+/// RFC 1123 subdomain as Kubernetes has it: labels joined by dots, at most 253
+/// characters in all, no limit for each.
 fn check_subdomain(kind: &'static str, text: &str) -> Result<(), IdError> {
     if text.len() > 253 {
         return Err(IdError { kind, text: text.to_owned(), problem: "is longer than 253 characters" });
     }
-    text.split('.').try_for_each(|label| check_label(kind, label))
+    text.split('.').try_for_each(|label| check_label_text(kind, label))
 }
 
 macro_rules! text_id {

@@ -114,7 +114,16 @@ fn metadata(meta: &ObjectMeta, out: &mut Findings) -> Option<PodKey> {
     for key in meta.annotations.iter().flatten().map(|(key, _)| key) {
         name::qualified(&path.child("annotations"), &key.to_ascii_lowercase(), out);
     }
-    PodKey::new(namespace, pod).ok()
+    let clean = out.errors.is_empty();
+    match PodKey::new(namespace, pod) {
+        Ok(key) => Some(key),
+        Err(error) => {
+            if clean {
+                out.invalid(&path.child("name"), pod, error.problem);
+            }
+            None
+        }
+    }
 }
 
 fn namespace(meta: &ObjectMeta) -> &str {

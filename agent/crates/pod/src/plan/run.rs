@@ -88,18 +88,18 @@ fn stop_unhealthy(want: &PodDesired, seen: &PodObserved, now: Timestamp, plan: &
 fn ground(seen: &PodObserved, now: Timestamp, plan: &mut PodPlan) -> Ground {
     let (step, action) = match &seen.sandbox {
         SandboxState::Ready { .. } => (&Step::Ready, PodAction::CreateSandbox),
+        // Neither is a sandbox that stands: what is removed is to be made.
+        SandboxState::Pending(Step::Ready) | SandboxState::Broken { removal: Step::Ready } => {
+            (&Step::Absent, PodAction::CreateSandbox)
+        }
         SandboxState::Pending(step) => (step, PodAction::CreateSandbox),
         SandboxState::Broken { removal } => (removal, PodAction::RemoveBrokenSandbox),
     };
     let sandbox = drive(step, action, now, plan);
     let volumes = drive(&seen.volumes, PodAction::SetUpVolumes, now, plan);
-    let broken = match seen.sandbox {
-        SandboxState::Broken { .. } => true,
-        SandboxState::Ready { .. } | SandboxState::Pending(_) => false,
-    };
     match trouble(step).or_else(|| trouble(&seen.volumes)) {
         Some((reason, message, _)) => Ground::Trouble(format!("{reason}: {message}")),
-        None if sandbox && volumes && !broken => Ground::Stands,
+        None if sandbox && volumes => Ground::Stands,
         None => Ground::Awaited,
     }
 }

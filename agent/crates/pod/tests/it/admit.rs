@@ -1,1 +1,692 @@
+//! What is refused, in which words, and what becomes of what is not.
 
+use crate::desired::{admit_pod, desired, pod};
+use orlop_model::{
+    ContainerDesired, EnvSource, MountPropagation, PodDesired, ProbeAction, PullPolicy, QosClass, RestartPolicy,
+    SeccompProfile, VolumeSource,
+};
+use orlop_pod::{Rejection, manifest_uid};
+
+/// Errors (or, for an admitted pod, warnings after `warning: `), one a line.
+fn findings(spec: &str) -> String {
+    let lines = match admit_pod(&pod(spec)) {
+        Ok(admitted) => admitted.warnings.iter().map(|warning| format!("warning: {warning}")).collect::<Vec<_>>(),
+        Err(rejection) => rejection.errors.iter().map(ToString::to_string).collect(),
+    };
+    lines.join("\n")
+}
+
+#[track_caller]
+fn check(spec: &str, want: &str) {
+    assert_eq!(findings(spec), want, "\n{spec}");
+}
+
+/// A pod of one container that has these fields too.
+fn with(fields: &str) -> String {
+    format!("containers: [{{name: a, image: x:1, {fields}}}]")
+}
+
+/// Each row: fields of a container, and what is wrong, below `spec.containers[0].`.
+#[track_caller]
+fn check_container(rows: &[(&str, &str)]) {
+    for (fields, want) in rows {
+        let want: Vec<String> = want.lines().map(|line| format!("spec.containers[0].{line}")).collect();
+        check(&with(fields), &want.join("\n"));
+    }
+}
+
+/// Each row: fields of the spec, and what is wrong, below `spec.`.
+#[track_caller]
+fn check_spec(rows: &[(&str, &str)]) {
+    for (fields, want) in rows {
+        let warning = |line: &str| line.strip_prefix("warning: ").map(|rest| format!("warning: spec.{rest}"));
+        let want: Vec<String> = want.lines().map(|l| warning(l).unwrap_or_else(|| format!("spec.{l}"))).collect();
+        check(&format!("{{containers: [{{name: a, image: x:1}}], {fields}}}"), &want.join("\n"));
+    }
+}
+
+const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+
+#[test]
+fn names_and_images() {
+    check("containers: []", "spec.containers: Required value");
+    check("containers: [{name: a}]", "spec.containers[0].image: Required value");
+    check("containers: [{image: x:1}]", "spec.containers[0].name: Required value");
+    check("containers: [{}]", "spec.containers[0].name: Required value\nspec.containers[0].image: Required value");
+    for bad in ["A", "a_b", "a.b", "-a", "a-"] {
+        check(
+            &format!("containers: [{{name: \"{bad}\", image: x:1}}]"),
+            &format!("spec.containers[0].name: Invalid value: {bad:?}: {LABEL}"),
+        );
+    }
+    let long = "a".repeat(64);
+    check(
+        &format!("containers: [{{name: {long}, image: x:1}}]"),
+        &format!("spec.containers[0].name: Invalid value: {long:?}: must be no more than 63 bytes"),
+    );
+    check(
+        "{containers: [{name: a, image: x:1}, {name: a, image: x:1}], initContainers: [{name: a, image: x:1}]}",
+        "spec.containers[0].name: Duplicate value: \"a\"\nspec.containers[1].name: Duplicate value: \"a\"",
+    );
+    check(
+        "containers: [{name: a, image: \" x\"}]",
+        "spec.containers[0].image: Invalid value: \" x\": must not have leading or trailing whitespace",
+    );
+    check(
+        "containers: [{name: a, image: \"x y\"}]",
+        "spec.containers[0].image: Invalid value: \"x y\": holds white space",
+    );
+}
+
+#[test]
+fn metadata_is_checked() {
+    for (name, namespace, label, want) in [
+        ("", "", "", "metadata.name: Required value: name or generateName is required"),
+        ("web", "Default", "", "metadata.namespace: Invalid value: \"Default\": a lowercase RFC 1123 label"),
+        ("../x", "", "", "metadata.name: Invalid value: \"../x\": a lowercase RFC 1123 subdomain"),
+        ("web", "", "-x", "metadata.labels: Invalid value: \"-x\": a valid label must be an empty string"),
+    ] {
+        let mut pod = pod(&with(""));
+        pod.metadata.name = Some(name.to_owned());
+        pod.metadata.namespace = Some(namespace.to_owned());
+        pod.metadata.labels = Some([("app".to_owned(), label.to_owned())].into());
+        let rejection = admit_pod(&pod).unwrap_err();
+        assert_eq!(rejection.errors.len(), 1, "{rejection}");
+        assert!(rejection.errors[0].to_string().starts_with(want), "{rejection}");
+    }
+}
+
+#[test]
+fn ports() {
+    let range = "must be between 1 and 65535, inclusive";
+    check_container(&[
+        ("ports: [{}]", "ports[0].containerPort: Required value"),
+        ("ports: [{containerPort: 0}]", "ports[0].containerPort: Required value"),
+        ("ports: [{containerPort: -1}]", &format!("ports[0].containerPort: Invalid value: -1: {range}")),
+        ("ports: [{containerPort: 65536}]", &format!("ports[0].containerPort: Invalid value: 65536: {range}")),
+        ("ports: [{containerPort: 1, hostPort: 65536}]", &format!("ports[0].hostPort: Invalid value: 65536: {range}")),
+        (
+            "ports: [{containerPort: 1, protocol: tcp}]",
+            "ports[0].protocol: Unsupported value: \"tcp\": supported values: \"SCTP\", \"TCP\", \"UDP\"",
+        ),
+        (
+            "ports: [{containerPort: 1, name: http}, {containerPort: 2, name: http}]",
+            "ports[1].name: Duplicate value: \"http\"",
+        ),
+        (
+            "ports: [{containerPort: 1, name: \"80\"}]",
+            "ports[0].name: Invalid value: \"80\": must contain at least one letter (a-z)",
+        ),
+        (
+            "ports: [{containerPort: 1, name: a-name-of-16-char}]",
+            "ports[0].name: Invalid value: \"a-name-of-16-char\": must be no more than 15 characters long",
+        ),
+        (
+            "ports: [{containerPort: 1, name: a--b}]",
+            "ports[0].name: Invalid value: \"a--b\": must not contain consecutive hyphens",
+        ),
+        (
+            "ports: [{containerPort: 1, name: -a}]",
+            "ports[0].name: Invalid value: \"-a\": must not begin or end with a hyphen",
+        ),
+        (
+            "ports: [{containerPort: 1, hostPort: 1, hostIP: x}]",
+            "ports[0].hostIP: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        ),
+    ]);
+    check(
+        "{hostNetwork: true, containers: [{name: a, image: x:1, ports: [{containerPort: 80}]}, {name: b, image: x:1, ports: [{containerPort: 80}, {containerPort: 80, protocol: UDP}]}]}",
+        "spec.containers[1].ports[0].hostPort: Duplicate value: \"TCP//80\"",
+    );
+    check(
+        "{hostNetwork: true, containers: [{name: a, image: x:1, ports: [{containerPort: 80, hostPort: 81}]}]}",
+        "spec.containers[0].ports[0].hostPort: Invalid value: 81: must match `containerPort` when `hostNetwork` is true",
+    );
+    check(
+        &with("ports: [{containerPort: 80, hostPort: 8080}]"),
+        "warning: spec.containers[0].ports[0].hostPort: not supported by Orlop yet: the port is not opened on the node",
+    );
+}
+
+#[test]
+fn env() {
+    let rule = "a valid environment variable name must consist only of printable ASCII characters other than '='";
+    let from = "env: [{name: A, valueFrom:";
+    check_container(&[
+        ("env: [{value: x}]", "env[0].name: Required value"),
+        ("env: [{name: a=b}]", &format!("env[0].name: Invalid value: \"a=b\": {rule}")),
+        (
+            "env: [{name: A, value: x, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]",
+            "env[0].valueFrom: Invalid value: \"\": may not be specified when `value` is not empty",
+        ),
+        (
+            &format!("{from} {{}}}}]"),
+            "env[0].valueFrom: Invalid value: \"\": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
+        ),
+        (
+            &format!("{from} {{fieldRef: {{fieldPath: metadata.name}}, secretKeyRef: {{name: s, key: k}}}}}}]"),
+            "env[0].valueFrom: Invalid value: \"\": may not have more than one field specified at a time",
+        ),
+        (
+            &format!("{from} {{fieldRef: {{fieldPath: status.phase}}}}}}]"),
+            "env[0].valueFrom.fieldRef.fieldPath: Unsupported value: \"status.phase\": supported values: \"metadata.annotations['<KEY>']\", \"metadata.labels['<KEY>']\", \"metadata.name\", \"metadata.namespace\", \"metadata.uid\", \"spec.nodeName\", \"spec.serviceAccountName\", \"status.hostIP\", \"status.hostIPs\", \"status.podIP\", \"status.podIPs\"",
+        ),
+        (&format!("{from} {{fieldRef: {{}}}}}}]"), "env[0].valueFrom.fieldRef.fieldPath: Required value"),
+        (
+            &format!("{from} {{configMapKeyRef: {{name: c}}}}}}]"),
+            "env[0].valueFrom.configMapKeyRef.key: Required value",
+        ),
+        (&format!("{from} {{secretKeyRef: {{key: k}}}}}}]"), "env[0].valueFrom.secretKeyRef.name: Required value"),
+        (
+            &format!("{from} {{resourceFieldRef: {{resource: limits.gpu}}}}}}]"),
+            "env[0].valueFrom.resourceFieldRef.resource: Unsupported value: \"limits.gpu\": supported values: \"limits.cpu\", \"limits.ephemeral-storage\", \"limits.memory\", \"requests.cpu\", \"requests.memory\"",
+        ),
+        (
+            &format!("{from} {{resourceFieldRef: {{resource: limits.cpu, containerName: z}}}}}}]"),
+            "env[0].valueFrom.resourceFieldRef.containerName: Not found: \"z\"",
+        ),
+        (
+            &format!("{from} {{resourceFieldRef: {{resource: limits.cpu, divisor: 2}}}}}}]"),
+            "env[0].valueFrom.resourceFieldRef.divisor: Unsupported value: \"2\": supported values: \"1\", \"1m\"",
+        ),
+        ("envFrom: [{}]", "envFrom[0]: Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`"),
+        ("envFrom: [{configMapRef: {}}]", "envFrom[0].configMapRef.name: Required value"),
+        (
+            "envFrom: [{prefix: \"=\", secretRef: {name: s}}]",
+            &format!("envFrom[0].prefix: Invalid value: \"=\": {rule}"),
+        ),
+    ]);
+}
+
+#[test]
+fn probes() {
+    check_container(&[
+        ("livenessProbe: {}", "livenessProbe: Required value: must specify a handler type"),
+        (
+            "livenessProbe: {exec: {command: [x]}, tcpSocket: {port: 1}}",
+            "livenessProbe.tcpSocket: Forbidden: may not specify more than 1 handler type",
+        ),
+        ("readinessProbe: {grpc: {port: 1}}", "readinessProbe.grpc: Forbidden: not supported by Orlop yet"),
+        ("startupProbe: {exec: {}}", "startupProbe.exec.command: Required value"),
+        (
+            "livenessProbe: {tcpSocket: {port: 0}}",
+            "livenessProbe.tcpSocket.port: Invalid value: 0: must be between 1 and 65535, inclusive",
+        ),
+        (
+            "livenessProbe: {httpGet: {port: web}}",
+            "livenessProbe.httpGet.port: Invalid value: \"web\": no port of this container has that name",
+        ),
+        (
+            "livenessProbe: {httpGet: {port: 1, scheme: http}}",
+            "livenessProbe.httpGet.scheme: Unsupported value: \"http\": supported values: \"HTTP\", \"HTTPS\"",
+        ),
+        (
+            "livenessProbe: {tcpSocket: {port: 1}, periodSeconds: -1}",
+            "livenessProbe.periodSeconds: Invalid value: -1: must be greater than or equal to 0",
+        ),
+        (
+            "livenessProbe: {tcpSocket: {port: 1}, successThreshold: 2}",
+            "livenessProbe.successThreshold: Invalid value: 2: must be 1",
+        ),
+        (
+            "startupProbe: {tcpSocket: {port: 1}, successThreshold: 2}",
+            "startupProbe.successThreshold: Invalid value: 2: must be 1",
+        ),
+        (
+            "livenessProbe: {tcpSocket: {port: 1}, terminationGracePeriodSeconds: 0}",
+            "livenessProbe.terminationGracePeriodSeconds: Invalid value: 0: must be greater than 0",
+        ),
+        (
+            "readinessProbe: {tcpSocket: {port: 1}, terminationGracePeriodSeconds: 1}",
+            "readinessProbe.terminationGracePeriodSeconds: Invalid value: 1: must not be set for readinessProbes",
+        ),
+    ]);
+    check(
+        "{containers: [{name: a, image: x:1}], initContainers: [{name: i, image: x:1, readinessProbe: {tcpSocket: {port: 1}}}]}",
+        "spec.initContainers[0].readinessProbe: Forbidden: may not be set for init containers without restartPolicy=Always",
+    );
+}
+
+#[test]
+fn volumes_and_mounts() {
+    check_spec(&[
+        ("volumes: [{emptyDir: {}}]", "volumes[0].name: Required value"),
+        ("volumes: [{name: v}, {name: v}]", "volumes[1].name: Duplicate value: \"v\""),
+        (
+            "volumes: [{name: v, emptyDir: {}, hostPath: {path: /x}}]",
+            "volumes[0].hostPath: Forbidden: may not specify more than 1 volume type",
+        ),
+        ("volumes: [{name: v, nfs: {server: s, path: /}}]", "volumes[0].nfs: Forbidden: not supported by Orlop yet"),
+        (
+            "volumes: [{name: v, persistentVolumeClaim: {claimName: c}}]",
+            "volumes[0].persistentVolumeClaim: Forbidden: not supported by Orlop yet",
+        ),
+        (
+            "volumes: [{name: v, projected: {sources: []}}]",
+            "volumes[0].projected: Forbidden: not supported by Orlop yet",
+        ),
+        ("volumes: [{name: v, hostPath: {}}]", "volumes[0].hostPath.path: Required value"),
+        (
+            "volumes: [{name: v, hostPath: {path: x}}]",
+            "volumes[0].hostPath.path: Invalid value: \"x\": must be an absolute path",
+        ),
+        (
+            "volumes: [{name: v, hostPath: {path: /a/../b}}]",
+            "volumes[0].hostPath.path: Invalid value: \"/a/../b\": must not contain '..'",
+        ),
+        (
+            "volumes: [{name: v, hostPath: {path: /a, type: Folder}}]",
+            "volumes[0].hostPath.type: Unsupported value: \"Folder\": supported values: \"\", \"BlockDevice\", \"CharDevice\", \"Directory\", \"DirectoryOrCreate\", \"File\", \"FileOrCreate\", \"Socket\"",
+        ),
+        (
+            "volumes: [{name: v, emptyDir: {medium: Disk}}]",
+            "volumes[0].emptyDir.medium: Unsupported value: \"Disk\": supported values: \"\", \"HugePages\", \"Memory\"",
+        ),
+        (
+            "volumes: [{name: v, emptyDir: {medium: HugePages}}]",
+            "volumes[0].emptyDir.medium: Forbidden: not supported by Orlop yet",
+        ),
+        (
+            "volumes: [{name: v, emptyDir: {sizeLimit: 1Gi}}]",
+            "warning: volumes[0].emptyDir.sizeLimit: not enforced by Orlop yet on a disk",
+        ),
+        ("volumes: [{name: v, emptyDir: {medium: Memory, sizeLimit: 1Gi}}]", ""),
+        ("volumes: [{name: v, configMap: {}}]", "volumes[0].configMap.name: Required value"),
+        ("volumes: [{name: v, secret: {}}]", "volumes[0].secret.secretName: Required value"),
+        (
+            "volumes: [{name: v, secret: {secretName: s, defaultMode: 512}}]",
+            "volumes[0].secret.defaultMode: Invalid value: 512: must be a number between 0 and 0777 (octal), both inclusive",
+        ),
+        (
+            "volumes: [{name: v, configMap: {name: c, items: [{key: k, path: /x}, {path: a/../b}]}}]",
+            "volumes[0].configMap.items[0].path: Invalid value: \"/x\": must be a relative path\nvolumes[0].configMap.items[1].key: Required value\nvolumes[0].configMap.items[1].path: Invalid value: \"a/../b\": must not contain '..'",
+        ),
+    ]);
+    check_container(&[
+        ("volumeMounts: [{name: v, mountPath: /x}]", "volumeMounts[0].name: Not found: \"v\""),
+        ("volumeDevices: [{name: v, devicePath: /x}]", "volumeDevices: Forbidden: not supported by Orlop yet"),
+    ]);
+    for (mount, want) in [
+        ("", "mountPath: Required value"),
+        ("mountPath: \"/a:b\"", "mountPath: Invalid value: \"/a:b\": must not contain ':'"),
+        ("mountPath: /a/../b", "mountPath: Invalid value: \"/a/../b\": must not contain '..'"),
+        ("mountPath: /a, subPath: /b", "subPath: Invalid value: \"/b\": must be a relative path"),
+        ("mountPath: /a, subPath: ../b", "subPath: Invalid value: \"../b\": must not contain '..'"),
+        ("mountPath: /a, subPathExpr: $(X)", "subPathExpr: Forbidden: not supported by Orlop yet"),
+        ("mountPath: /a, recursiveReadOnly: Enabled", "recursiveReadOnly: Forbidden: not supported by Orlop yet"),
+        (
+            "mountPath: /a, mountPropagation: Bidirectional",
+            "mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers",
+        ),
+        (
+            "mountPath: /a, mountPropagation: x",
+            "mountPropagation: Unsupported value: \"x\": supported values: \"Bidirectional\", \"HostToContainer\", \"None\"",
+        ),
+    ] {
+        let spec = format!("{{volumes: [{{name: v}}], {}}}", with(&format!("volumeMounts: [{{name: v, {mount}}}]")));
+        check(&spec, &format!("spec.containers[0].volumeMounts[0].{want}"));
+    }
+    check(
+        &format!(
+            "{{volumes: [{{name: v}}], {}}}",
+            with("volumeMounts: [{name: v, mountPath: /a}, {name: v, mountPath: /a}]")
+        ),
+        "spec.containers[0].volumeMounts[1].mountPath: Invalid value: \"/a\": must be unique",
+    );
+}
+
+#[test]
+fn resources() {
+    check_container(&[
+        (
+            "resources: {limits: {cpu: x}}",
+            "resources.limits.cpu: Invalid value: \"x\": quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        ),
+        (
+            "resources: {requests: {memory: \"-1\"}}",
+            "resources.requests.memory: Invalid value: \"-1\": must be greater than or equal to 0",
+        ),
+        (
+            "resources: {limits: {cpu: 1}, requests: {cpu: 1100m}}",
+            "resources.requests: Invalid value: \"1100m\": must be less than or equal to cpu limit of 1",
+        ),
+        (
+            "resources: {limits: {nvidia.com/gpu: 1}}",
+            "resources.limits.nvidia.com/gpu: Forbidden: not supported by Orlop yet",
+        ),
+        (
+            "resources: {limits: {hugepages-2Mi: 2Mi}}",
+            "resources.limits.hugepages-2Mi: Forbidden: not supported by Orlop yet",
+        ),
+        (
+            "resources: {limits: {gpu: 1}}",
+            "resources.limits.gpu: Invalid value: \"gpu\": must be a standard resource for containers",
+        ),
+        ("resources: {claims: [{name: c}]}", "resources.claims: Forbidden: not supported by Orlop yet"),
+    ]);
+}
+
+#[test]
+fn what_orlop_does_not_do_is_never_ignored() {
+    let later = "Forbidden: not supported by Orlop yet";
+    check_container(&[
+        ("lifecycle: {preStop: {exec: {command: [x]}}}", &format!("lifecycle.preStop: {later}")),
+        ("lifecycle: {postStart: {exec: {command: [x]}}}", &format!("lifecycle.postStart: {later}")),
+        ("lifecycle: {stopSignal: SIGUSR1}", &format!("lifecycle.stopSignal: {later}")),
+        ("restartPolicy: Always", &format!("restartPolicy: {later}")),
+        ("securityContext: {procMount: Unmasked}", &format!("securityContext.procMount: {later}")),
+        ("securityContext: {appArmorProfile: {type: Localhost}}", &format!("securityContext.appArmorProfile: {later}")),
+    ]);
+    check(
+        "{containers: [{name: a, image: x:1}], initContainers: [{name: s, image: x:1, restartPolicy: Always}]}",
+        "spec.initContainers[0].restartPolicy: Forbidden: not supported by Orlop yet",
+    );
+    check_spec(&[
+        ("hostUsers: false", &format!("hostUsers: {later}")),
+        ("hostUsers: true", ""),
+        ("runtimeClassName: gvisor", &format!("runtimeClassName: {later}")),
+        ("readinessGates: [{conditionType: x}]", &format!("readinessGates: {later}")),
+        ("schedulingGates: [{name: x}]", &format!("schedulingGates: {later}")),
+        ("resourceClaims: [{name: x}]", &format!("resourceClaims: {later}")),
+        ("resources: {limits: {cpu: 1}}", &format!("resources: {later}")),
+        ("hostnameOverride: x", &format!("hostnameOverride: {later}")),
+        (
+            "securityContext: {supplementalGroupsPolicy: Strict}",
+            &format!("securityContext.supplementalGroupsPolicy: {later}"),
+        ),
+        ("os: {name: windows}", "os.name: Unsupported value: \"windows\": supported values: \"linux\""),
+        ("nodeName: n2", "nodeName: Invalid value: \"n2\": this node is \"n1\""),
+        ("nodeName: n1, nodeSelector: {disk: ssd}", ""),
+        ("nodeSelector: {disk: ssd}", "warning: nodeSelector: there is no scheduler here: the pod runs on this node"),
+        ("affinity: {}", "warning: affinity: there is no scheduler here: the pod runs on this node"),
+        ("enableServiceLinks: false", ""),
+        ("enableServiceLinks: true", "warning: enableServiceLinks: no variables are made of Services by Orlop yet"),
+        (
+            "automountServiceAccountToken: true",
+            "warning: automountServiceAccountToken: no token is mounted: not supported by Orlop yet",
+        ),
+        (
+            "imagePullSecrets: [{name: s}]",
+            "warning: imagePullSecrets: not used: Orlop does not pull from registries yet",
+        ),
+        (
+            "ephemeralContainers: [{name: d, image: x:1}]",
+            "warning: ephemeralContainers: not supported by Orlop yet: they are not started",
+        ),
+        ("tolerations: [{operator: Exists}], priority: 5, schedulerName: s", ""),
+    ]);
+    let rejection = admit_pod(&pod("{hostUsers: false, containers: [{name: a, image: x:1}]}")).unwrap_err();
+    assert_eq!(rejection.reason, "NotSupported");
+}
+
+#[test]
+fn the_pods_own_fields() {
+    check_spec(&[
+        (
+            "restartPolicy: Sometimes",
+            "restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"Never\", \"OnFailure\"",
+        ),
+        (
+            "terminationGracePeriodSeconds: -1",
+            "terminationGracePeriodSeconds: Invalid value: -1: must be greater than or equal to 0",
+        ),
+        (
+            "activeDeadlineSeconds: 0",
+            "activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive",
+        ),
+        (
+            "dnsPolicy: Cluster",
+            "dnsPolicy: Unsupported value: \"Cluster\": supported values: \"ClusterFirst\", \"ClusterFirstWithHostNet\", \"Default\", \"None\"",
+        ),
+        (
+            "dnsPolicy: None",
+            "dnsConfig.nameservers: Required value: must provide at least one DNS nameserver when `dnsPolicy` is None",
+        ),
+        (
+            "dnsConfig: {nameservers: [x]}",
+            "dnsConfig.nameservers[0]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        ),
+        (
+            "hostAliases: [{ip: 10.0.0.300, hostnames: [a]}]",
+            "hostAliases[0].ip: Invalid value: \"10.0.0.300\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        ),
+        ("hostname: a_b", &format!("hostname: Invalid value: \"a_b\": {LABEL}")),
+        ("subdomain: a.b", &format!("subdomain: Invalid value: \"a.b\": {LABEL}")),
+        (
+            "shareProcessNamespace: true, hostPID: true",
+            "shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID cannot both be enabled",
+        ),
+        (
+            "securityContext: {runAsUser: -1, fsGroup: 4294967296}",
+            "securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive\nsecurityContext.fsGroup: Invalid value: 4294967296: must be between 0 and 2147483647, inclusive",
+        ),
+        (
+            "securityContext: {sysctls: [{name: kernel.msgmax, value: \"1\"}]}",
+            "securityContext.sysctls[0].name: Forbidden: unsafe sysctls must be allowed in the node's configuration",
+        ),
+        ("securityContext: {sysctls: [{name: net.ipv4.tcp_syncookies, value: \"1\"}]}", ""),
+        (
+            "hostNetwork: true, securityContext: {sysctls: [{name: net.ipv4.tcp_syncookies, value: \"1\"}]}",
+            "securityContext.sysctls[0].name: Invalid value: \"net.ipv4.tcp_syncookies\": may not be set in a pod that uses the node's own namespace for it",
+        ),
+        (
+            "securityContext: {sysctls: [{name: ../../etc, value: \"1\"}]}",
+            "securityContext.sysctls[0].name: Invalid value: \"../../etc\": is not the name of a sysctl",
+        ),
+        (
+            "securityContext: {seccompProfile: {type: Localhost}}",
+            "securityContext.seccompProfile.localhostProfile: Required value: must be set when seccomp type is Localhost",
+        ),
+    ]);
+    check_container(&[
+        (
+            "securityContext: {privileged: true, allowPrivilegeEscalation: false}",
+            "securityContext.allowPrivilegeEscalation: Invalid value: false: cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+        ),
+        (
+            "securityContext: {capabilities: {add: [net-admin]}}",
+            "securityContext.capabilities.add[0]: Invalid value: \"net-admin\": is not the name of a capability",
+        ),
+        (
+            "securityContext: {seccompProfile: {type: Strict}}",
+            "securityContext.seccompProfile.type: Unsupported value: \"Strict\": supported values: \"Localhost\", \"RuntimeDefault\", \"Unconfined\"",
+        ),
+        (
+            "imagePullPolicy: Sometimes",
+            "imagePullPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"IfNotPresent\", \"Never\"",
+        ),
+        (
+            "terminationMessagePolicy: Log",
+            "terminationMessagePolicy: Unsupported value: \"Log\": supported values: \"FallbackToLogsOnError\", \"File\"",
+        ),
+    ]);
+}
+
+#[test]
+fn all_errors_at_once_and_as_the_api_server_prints_them() {
+    let rejection: Rejection = admit_pod(&pod(
+        "{restartPolicy: x, hostUsers: false, containers: [{name: a, ports: [{containerPort: 70000}]}]}",
+    ))
+    .unwrap_err();
+    assert_eq!(rejection.reason, "Invalid");
+    assert_eq!(
+        rejection.to_string(),
+        "Pod \"web\" is invalid: [spec.hostUsers: Forbidden: not supported by Orlop yet, spec.containers[0].image: Required value, spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive, spec.restartPolicy: Unsupported value: \"x\": supported values: \"Always\", \"Never\", \"OnFailure\"]"
+    );
+    let single = admit_pod(&pod("containers: [{name: a}]")).unwrap_err();
+    assert_eq!(single.to_string(), "Pod \"web\" is invalid: spec.containers[0].image: Required value");
+}
+
+fn only(fields: &str) -> ContainerDesired {
+    desired(&with(fields)).containers.remove(0)
+}
+
+#[test]
+fn defaults() {
+    let pod = desired(&with(""));
+    assert_eq!((pod.key.to_string().as_str(), pod.hostname.as_str()), ("default/web", "web"));
+    assert_eq!(pod.restart_policy, RestartPolicy::Always);
+    assert_eq!((pod.termination_grace_secs, pod.active_deadline_secs), (30, None));
+    assert_eq!((pod.service_account.as_str(), pod.node_name.as_str()), ("default", "n1"));
+    assert_eq!(pod.dns.nameservers, ["10.96.0.10".parse::<std::net::IpAddr>().unwrap()]);
+    let searches = ["default.svc.cluster.local", "svc.cluster.local", "cluster.local", "example.org"];
+    assert_eq!(pod.dns.searches, searches);
+    assert_eq!(pod.dns.options, ["ndots:5"]);
+    let container = &pod.containers[0];
+    assert_eq!(container.termination_message_path.to_str(), Some("/dev/termination-log"));
+    assert_eq!(container.security.seccomp, SeccompProfile::Unconfined);
+    assert!(container.security.allow_privilege_escalation && !container.security.privileged);
+    let volume = |spec: &str| {
+        desired(&format!("{{containers: [{{name: a, image: x}}], volumes: [{spec}]}}")).volumes.remove(0).source
+    };
+    assert_eq!(volume("{name: v}"), VolumeSource::EmptyDir { memory: false, size_limit: None });
+    let VolumeSource::ConfigMap { default_mode, optional, .. } = volume("{name: v, configMap: {name: c}}") else {
+        panic!()
+    };
+    assert_eq!((default_mode, optional), (0o644, false));
+    let probe = only("readinessProbe: {httpGet: {port: 80}}").readiness.unwrap();
+    assert_eq!((probe.initial_delay_secs, probe.period_secs, probe.timeout_secs), (0, 10, 1));
+    assert_eq!((probe.success_threshold, probe.failure_threshold), (1, 3));
+    assert!(matches!(probe.action, ProbeAction::HttpGet { ref path, host: None, port: 80, .. } if path == "/"));
+    let named = only("ports: [{name: web, containerPort: 8080}], livenessProbe: {tcpSocket: {port: web}}");
+    assert_eq!(named.liveness.unwrap().action, ProbeAction::TcpSocket { host: None, port: 8080 });
+    let mounted =
+        desired(&format!("{{volumes: [{{name: v}}], {}}}", with("volumeMounts: [{name: v, mountPath: data}]")));
+    let mount = &mounted.containers[0].mounts[0];
+    assert_eq!((mount.mount_path.to_str(), mount.propagation), (Some("/data"), MountPropagation::None));
+}
+
+#[test]
+fn pull_policies() {
+    for (image, want) in [
+        ("busybox", PullPolicy::Always),
+        ("busybox:latest", PullPolicy::Always),
+        ("busybox:1", PullPolicy::IfNotPresent),
+        ("localhost:5000/busybox", PullPolicy::Always),
+        ("localhost:5000/busybox:1", PullPolicy::IfNotPresent),
+        ("busybox@sha256:00", PullPolicy::IfNotPresent),
+        ("busybox:latest@sha256:00", PullPolicy::IfNotPresent),
+    ] {
+        let pod = desired(&format!("containers: [{{name: a, image: \"{image}\"}}]"));
+        assert_eq!(pod.containers[0].pull_policy, want, "{image}");
+    }
+}
+
+#[test]
+fn quality_of_service_and_the_pods_resources() {
+    let container = |name: &str, resources: &str| format!("{{name: {name}, image: x, resources: {{{resources}}}}}");
+    let full = "limits: {cpu: 1, memory: 1Gi}";
+    let check = |init: &str, main: &[&str], qos, cpu: (u64, Option<u64>), memory: (u64, Option<u64>)| {
+        let names = ["a", "b", "c"];
+        let main: Vec<String> = main.iter().zip(names).map(|(r, name)| container(name, r)).collect();
+        let init = if init == "-" { String::new() } else { format!("initContainers: [{}], ", container("i", init)) };
+        let spec = format!("{{{init}overhead: {{cpu: 10m}}, containers: [{}]}}", main.join(", "));
+        let pod: PodDesired = desired(&spec);
+        let got = &pod.resources;
+        assert_eq!(pod.qos, qos, "{spec}");
+        assert_eq!((got.cpu_request_milli, got.cpu_limit_milli), cpu, "{spec}");
+        assert_eq!((got.memory_request, got.memory_limit), memory, "{spec}");
+    };
+    const GI: u64 = 1 << 30;
+    use QosClass::{BestEffort, Burstable, Guaranteed};
+    check("-", &[""], BestEffort, (10, None), (0, None));
+    check("-", &["limits: {cpu: 0}"], BestEffort, (10, None), (0, None));
+    check("-", &[full], Guaranteed, (1010, Some(1010)), (GI, Some(GI)));
+    check("-", &[full, full], Guaranteed, (2010, Some(2010)), (2 * GI, Some(2 * GI)));
+    check("-", &[full, ""], Burstable, (1010, None), (GI, None));
+    check("-", &["limits: {cpu: 1, memory: 1Gi}, requests: {cpu: 1}"], Guaranteed, (1010, Some(1010)), (GI, Some(GI)));
+    check("-", &["limits: {cpu: 1, memory: 1Gi}, requests: {cpu: 500m}"], Burstable, (510, Some(1010)), (GI, Some(GI)));
+    check("-", &["limits: {cpu: 1}"], Burstable, (1010, Some(1010)), (0, None));
+    check("-", &["requests: {memory: 1Gi}"], Burstable, (10, None), (GI, None));
+    check("limits: {cpu: 3, memory: 2Gi}", &[full, full], Guaranteed, (3010, Some(3010)), (2 * GI, Some(2 * GI)));
+    check("requests: {cpu: 3}", &[full], Burstable, (3010, None), (GI, None));
+    check("", &[full], Burstable, (1010, None), (GI, None));
+}
+
+#[test]
+fn security_contexts_merge() {
+    let spec = "{securityContext: {runAsUser: 1000, runAsGroup: 1001, runAsNonRoot: true, fsGroup: 7, supplementalGroups: [8], seccompProfile: {type: RuntimeDefault}}, containers: [{name: a, image: x}, {name: b, image: x, securityContext: {runAsUser: 0, runAsNonRoot: false, seccompProfile: {type: Unconfined}, capabilities: {add: [cap_net_admin], drop: [ALL]}}}, {name: c, image: x, securityContext: {privileged: true}}]}";
+    let pod = desired(spec);
+    let [a, b, c] = [0, 1, 2].map(|index| &pod.containers[index].security);
+    assert_eq!((a.run_as_user, a.run_as_group, a.run_as_non_root), (Some(1000), Some(1001), true));
+    assert_eq!(a.seccomp, SeccompProfile::RuntimeDefault);
+    assert_eq!((b.run_as_user, b.run_as_group, b.run_as_non_root), (Some(0), Some(1001), false));
+    assert_eq!(b.seccomp, SeccompProfile::Unconfined);
+    assert_eq!(
+        (b.capabilities_add.as_slice(), b.capabilities_drop.as_slice()),
+        (&["NET_ADMIN".to_owned()][..], &["ALL".to_owned()][..])
+    );
+    assert_eq!((c.privileged, &c.seccomp), (true, &SeccompProfile::Unconfined));
+    assert_eq!((pod.security.fs_group, pod.security.supplemental_groups.as_slice()), (Some(7), &[8][..]));
+}
+
+#[test]
+fn host_names() {
+    for (fields, name, want) in [
+        ("", "web", ("web", None)),
+        ("hostname: h, subdomain: s", "web", ("h", Some("s.default.svc.cluster.local"))),
+        (
+            "hostname: h, subdomain: s, setHostnameAsFQDN: true",
+            "web",
+            ("h.s.default.svc.cluster.local", Some("s.default.svc.cluster.local")),
+        ),
+        ("hostNetwork: true, hostname: h", "web", ("node-one", None)),
+        ("", "a.b", ("a.b", None)),
+        ("", &format!("{}-x", "a".repeat(62)), (&"a".repeat(62), None)),
+    ] {
+        let mut pod = pod(&format!("{{containers: [{{name: a, image: x}}], {fields}}}"));
+        pod.metadata.name = Some(name.to_owned());
+        let got = admit_pod(&pod).unwrap().pod;
+        assert_eq!((got.hostname.as_str(), got.domain.as_deref()), want, "{fields} {name}");
+    }
+}
+
+#[test]
+fn name_resolution() {
+    let dns = |fields: &str| desired(&format!("{{containers: [{{name: a, image: x}}], {fields}}}")).dns;
+    assert!(dns("dnsPolicy: Default").from_node);
+    assert!(dns("hostNetwork: true").from_node);
+    assert!(!dns("hostNetwork: true, dnsPolicy: ClusterFirstWithHostNet").from_node);
+    let own = dns(
+        "dnsPolicy: None, dnsConfig: {nameservers: [1.1.1.1], searches: [a.b], options: [{name: ndots, value: \"2\"}, {name: rotate}]}",
+    );
+    assert_eq!((own.nameservers.len(), own.searches.as_slice()), (1, &["a.b".to_owned()][..]));
+    assert_eq!(own.options, ["ndots:2", "rotate"]);
+    let merged = dns("dnsConfig: {nameservers: [1.1.1.1, 10.96.0.10], options: [{name: ndots, value: \"2\"}]}");
+    assert_eq!((merged.nameservers.len(), merged.options.as_slice()), (2, &["ndots:2".to_owned()][..]));
+    let bare = orlop_pod::AdmitContext { cluster_dns: Vec::new(), ..crate::desired::context() };
+    let admitted = orlop_pod::admit(&pod(&with("")), orlop_model::PodUid::new("u").unwrap(), &bare).unwrap();
+    assert!(admitted.pod.dns.from_node);
+    assert_eq!(admitted.warnings[0].path, "spec.dnsPolicy");
+}
+
+#[test]
+fn variables_keep_their_references() {
+    let env = only("env: [{name: A, value: \"$(B)\"}, {name: C, valueFrom: {resourceFieldRef: {resource: limits.memory, divisor: 1Mi}}}, {name: D, valueFrom: {fieldRef: {fieldPath: \"metadata.labels['a/b']\"}}}]").env;
+    assert_eq!(env[0].source, EnvSource::Value("$(B)".to_owned()));
+    assert_eq!(
+        env[1].source,
+        EnvSource::Resource { container: None, resource: "limits.memory".to_owned(), divisor: 1 << 20 }
+    );
+    assert_eq!(env[2].source, EnvSource::Field("metadata.labels['a/b']".to_owned()));
+}
+
+#[test]
+fn a_manifests_uid_follows_its_content() {
+    let (a, b) = (pod(&with("")), pod(&with("command: [x]")));
+    assert_eq!(manifest_uid(&a, "n1"), manifest_uid(&a, "n1"));
+    assert_ne!(manifest_uid(&a, "n1"), manifest_uid(&b, "n1"));
+    assert_ne!(manifest_uid(&a, "n1"), manifest_uid(&a, "n2"));
+    assert_eq!(manifest_uid(&a, "n1").unwrap().as_str().len(), 36);
+    assert_ne!(desired(&with("")).spec_hash, desired(&with("command: [x]")).spec_hash);
+}
+
+#[test]
+fn deletion_is_counted_back_from_its_deadline() {
+    let mut pod = pod(&with(""));
+    let by: jiff::Timestamp = "2026-01-01T00:01:00Z".parse().unwrap();
+    pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(by));
+    pod.metadata.deletion_grace_period_seconds = Some(60);
+    let deletion = admit_pod(&pod).unwrap().pod.deletion.unwrap();
+    assert_eq!((deletion.at, deletion.grace_secs), (crate::world::epoch(), 60));
+}
