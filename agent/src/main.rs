@@ -1,1 +1,21 @@
-fn main() {}
+//! `orlop`: the node's agent and the command line that asks it.
+
+mod api;
+mod cli;
+mod config;
+mod counters;
+mod events;
+mod manifest;
+mod node;
+mod pod;
+mod run;
+mod server;
+mod services;
+mod socket;
+
+use run::run_agent;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

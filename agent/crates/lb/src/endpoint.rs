@@ -63,17 +63,20 @@ pub struct PodEndpoint {
 /// publishes not-ready addresses.
 #[must_use]
 pub fn endpoints_from_pods(service: &Service, pods: &[PodEndpoint]) -> Vec<Endpoint> {
-    if service.selector.is_empty() {
-        return Vec::new();
-    }
-    let mut chosen: Vec<&PodEndpoint> = pods.iter().filter(|pod| selects(service, pod)).collect();
+    let mut chosen: Vec<&PodEndpoint> = pods.iter().filter(|pod| service.selects(pod)).collect();
     chosen.sort_by_key(|pod| &pod.key);
     chosen.into_iter().flat_map(|pod| of_pod(service, pod)).collect()
 }
 
-fn selects(service: &Service, pod: &PodEndpoint) -> bool {
-    pod.key.namespace() == service.key.namespace()
-        && service.selector.iter().all(|(label, value)| pod.labels.get(label) == Some(value))
+impl Service {
+    /// Whether the pod is one of the Service's endpoints, ready or not. A Service
+    /// without a selector has its endpoints from elsewhere and selects no pod.
+    #[must_use]
+    pub fn selects(&self, pod: &PodEndpoint) -> bool {
+        pod.key.namespace() == self.key.namespace()
+            && !self.selector.is_empty()
+            && self.selector.iter().all(|(label, value)| pod.labels.get(label) == Some(value))
+    }
 }
 
 fn of_pod(service: &Service, pod: &PodEndpoint) -> Vec<Endpoint> {

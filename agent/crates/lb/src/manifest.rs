@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// A Service document, not yet checked.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceManifest {
     pub(crate) api_version: Option<String>,
@@ -19,7 +19,7 @@ pub struct ServiceManifest {
     _status: Known,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Metadata {
     pub name: Option<String>,
@@ -51,7 +51,7 @@ pub(crate) struct Metadata {
     _self_link: Known,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Spec {
     pub r#type: Option<String>,
@@ -81,7 +81,7 @@ pub(crate) struct Spec {
     pub traffic_distribution: Option<String>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Port {
     pub name: Option<String>,
@@ -93,7 +93,7 @@ pub(crate) struct Port {
     _app_protocol: Known,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum IntOrString {
     Int(i64),
@@ -102,7 +102,7 @@ pub(crate) enum IntOrString {
 
 /// A field that the API has and nothing here needs: read to its end, all of it
 /// known (`IgnoredAny` would be reported as unknown).
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Known;
 
 impl<'de> Deserialize<'de> for Known {

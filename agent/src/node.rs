@@ -1,0 +1,258 @@
+//! The node: what its pods share.
+
+use crate::api::{ImageView, NodeView};
+use crate::config::Config;
+use crate::events::EventLog;
+use crate::manifest::ManifestSet;
+use crate::pod::{Pods, StepError};
+use crate::services::Services;
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PodStatus;
+use orlop_cni::{Ipam, PodNetwork};
+use orlop_datapath::Datapath;
+use orlop_image::{ImageRecord, ImageStore};
+use orlop_kernel::{CgroupRoot, NodeFacts};
+use orlop_lb::{NamedPort, PodEndpoint, ServiceCidr};
+use orlop_model::{Event, EventKind, ImageRef, PodDesired, PullPolicy};
+use orlop_pod::{AdmitContext, Lifecycle, PodObserved, PodPlan, SandboxState};
+use orlop_runtime::{CgroupVersion, HostCapabilities};
+use orlop_volume::{NodeFiles, Roots};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+/// See the module's text.
+pub(crate) struct Node {
+    /// What the agent was told.
+    pub config: Config,
+    /// Since when it runs.
+    pub started: Timestamp,
+    /// The machine.
+    pub facts: NodeFacts,
+    /// Events of everything.
+    pub events: Arc<EventLog>,
+    /// Images.
+    pub images: ImageStore,
+    /// v1 or v2.
+    pub cgroup_version: CgroupVersion,
+    /// Capabilities this node can give at all.
+    pub capabilities: HostCapabilities,
+    /// Cgroups.
+    pub cgroups: CgroupRoot,
+    /// `cgroup.procs` of the monitors' own leaf.
+    pub monitor_procs: Vec<PathBuf>,
+    /// Addresses.
+    pub ipam: Mutex<Ipam>,
+    /// Veth pairs.
+    pub network: PodNetwork,
+    /// eBPF.
+    pub datapath: Arc<Datapath>,
+    /// Range of service addresses.
+    pub service_cidr: ServiceCidr,
+    /// Services.
+    pub services: Services,
+    /// Pods.
+    pub pods: Pods,
+    /// Manifests as they are now.
+    pub manifests: RwLock<Arc<ManifestSet>>,
+    /// Number of the last exec.
+    pub execs: AtomicU64,
+    /// Files of the node that pods' files are made from.
+    pub files: NodeFiles,
+}
+
+/// The name under which a pod's events are kept.
+pub(crate) fn pod_object(pod: &PodDesired) -> String {
+    format!("Pod {}", pod.key)
+}
+
+impl Node {
+    /// What admission has to know.
+    pub fn admit_context(&self) -> AdmitContext {
+        AdmitContext {
+            node_name: self.config.node_name.clone(),
+            node_hostname: self.config.node_name.clone(),
+            cluster_dns: self.config.cluster_dns.clone(),
+            cluster_domain: self.config.cluster_domain.clone(),
+            ..AdmitContext::default()
+        }
+    }
+
+    /// Records an event of a pod.
+    pub fn pod_event(&self, pod: &PodDesired, kind: EventKind, reason: &str, message: impl Into<String>) {
+        self.events.record(&pod_object(pod), kind, reason, message);
+    }
+
+    /// Events of a pod, oldest first.
+    pub fn pod_events(&self, pod: &PodDesired) -> Vec<Event> {
+        self.events.of(&pod_object(pod))
+    }
+
+    /// An image that is on the node.
+    pub fn image(&self, image: &ImageRef) -> Result<ImageRecord, orlop_image::ImageError> {
+        self.images.require(image)
+    }
+
+    /// Finds an image, or says with the kubelet's reason why the pod waits for it.
+    pub fn ensure_image(&self, pod: &PodDesired, image: &ImageRef) -> Result<ImageRecord, StepError> {
+        let never = pod.containers.iter().any(|c| c.image == *image && c.pull_policy == PullPolicy::Never);
+        self.image(image).map_err(|error| {
+            let reason = match (&error, never) {
+                (orlop_image::ImageError::Reference { .. }, _) => "InvalidImageName",
+                (_, true) => "ErrImageNeverPull",
+                (_, false) => "ErrImagePull",
+            };
+            StepError::new(reason, &error)
+        })
+    }
+
+    /// Sets the pod's volumes up; again is fine.
+    pub fn set_up_volumes(&self, pod: &PodDesired) -> Result<BTreeMap<String, PathBuf>, StepError> {
+        let set = self.manifests();
+        orlop_volume::set_up(pod, &Roots::new(&self.config.root_dir), &*set)
+            .map_err(|error| StepError::new("FailedMount", &error))
+    }
+
+    /// Brings ConfigMaps and Secrets of a running pod up to date.
+    pub fn refresh_volumes(&self, pod: &PodDesired) {
+        let set = self.manifests();
+        for error in orlop_volume::update(pod, &Roots::new(&self.config.root_dir), &*set).failed {
+            self.pod_event(pod, EventKind::Warning, "FailedMount", crate::pod::chain(&error));
+        }
+    }
+
+    /// The pod's status as the API would show it.
+    pub fn status(
+        &self,
+        want: &PodDesired,
+        seen: &PodObserved,
+        plan: &PodPlan,
+        before: &PodStatus,
+        now: Timestamp,
+    ) -> PodStatus {
+        let cx = orlop_pod::StatusContext { host_ips: &self.config.node_ips, previous: Some(before) };
+        orlop_pod::status(want, seen, plan, &cx, now)
+    }
+
+    /// Tells the Services where the pod stands.
+    pub fn show_endpoint(&self, want: &PodDesired, seen: &PodObserved) {
+        let SandboxState::Ready { ips, .. } = &seen.sandbox else {
+            return self.services.set_pod(&want.uid, None, &self.events);
+        };
+        let running = |name| seen.containers.get(name).is_some_and(|c| matches!(c.life, Lifecycle::Running { .. }));
+        if !want.main_containers().any(|c| running(&c.name)) {
+            return self.services.set_pod(&want.uid, None, &self.events);
+        }
+        let ports = want.main_containers().flat_map(|c| &c.ports);
+        let endpoint = PodEndpoint {
+            key: want.key.clone(),
+            ips: ips.clone(),
+            labels: want.labels.clone(),
+            ready: orlop_pod::pod_ready(want, seen),
+            serving: orlop_pod::pod_serving(want, seen),
+            terminating: want.deletion.is_some(),
+            ports: ports
+                .filter_map(|p| Some(NamedPort { name: p.name.clone()?, port: p.container_port, protocol: p.protocol }))
+                .collect(),
+        };
+        self.services.set_pod(&want.uid, Some(endpoint), &self.events);
+    }
+
+    /// A pod is gone: its events and its endpoint with it.
+    pub fn forget_pod(&self, pod: &PodDesired) {
+        self.services.set_pod(&pod.uid, None, &self.events);
+        self.events.forget(&pod_object(pod));
+    }
+
+    /// The folder of a pod's logs, as the kubelet names it.
+    pub fn log_dir(&self, pod: &PodDesired) -> PathBuf {
+        let (namespace, name) = (pod.key.namespace(), pod.key.name());
+        self.config.log_dir.join(format!("{namespace}_{name}_{}", pod.uid))
+    }
+
+    /// The pod's cgroup, below every hierarchy's mount.
+    pub fn cgroup_of(&self, pod: &PodDesired) -> String {
+        self.cgroups.pod(&pod.uid, pod.qos).path().display().to_string()
+    }
+
+    /// Bytes of the filesystem that holds pods; 0 when it cannot be asked.
+    pub fn storage_bytes(&self) -> u64 {
+        let stat = nix::sys::statvfs::statvfs(&self.config.root_dir);
+        stat.map_or(0, |stat| stat.blocks() * stat.fragment_size())
+    }
+
+    /// A number for an exec.
+    pub fn next_exec(&self) -> u64 {
+        self.execs.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Manifests as they are now.
+    pub fn manifests(&self) -> Arc<ManifestSet> {
+        Arc::clone(&self.manifests.read().expect("no panic while manifests are held"))
+    }
+
+    /// The node as the command line shows it.
+    pub fn view(&self) -> NodeView {
+        let manifests = self.manifests();
+        let problems = manifests.problems.iter().map(|problem| {
+            let object = problem.object.as_ref().map(|o| format!("{o}: ")).unwrap_or_default();
+            Event {
+                kind: EventKind::Warning,
+                reason: "InvalidManifest".to_owned(),
+                message: format!("{}: {object}{}", problem.file.display(), problem.message),
+                count: 1,
+                first: self.started,
+                last: Timestamp::now(),
+            }
+        });
+        let mut problems: Vec<Event> = problems.collect();
+        problems.extend(self.events.of("Node"));
+        NodeView {
+            name: self.config.node_name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: self.started,
+            addresses: self.config.node_ips.clone(),
+            pod_cidrs: self.config.pod_cidrs.iter().map(ToString::to_string).collect(),
+            service_cidr: Some(self.config.service_cidr.to_string()),
+            manifests: self.config.manifests.clone(),
+            problems,
+            events: self.events.starting_with("Service "),
+        }
+    }
+
+    /// Images as the command line shows them.
+    pub fn image_views(&self) -> Vec<ImageView> {
+        let pods = self.pods.snapshots();
+        let ids: Vec<String> = pods
+            .iter()
+            .flat_map(|pod| pod.seen.containers.values().filter_map(|c| c.image_id.clone()).collect::<BTreeSet<_>>())
+            .collect();
+        let images = self.images.list().unwrap_or_default();
+        images
+            .iter()
+            .map(|image| image_view(image, ids.iter().filter(|id| **id == image.id.to_string()).count()))
+            .collect()
+    }
+
+    /// Loads images from a layout or an archive.
+    ///
+    /// # Errors
+    /// Names the path and what is wrong with it.
+    pub fn load_images(&self, path: &Path, name: Option<&str>) -> Result<Vec<ImageView>> {
+        let loaded = self.images.load(path, name).with_context(|| format!("load {}", path.display()))?;
+        Ok(loaded.iter().map(|image| image_view(image, 0)).collect())
+    }
+}
+
+fn image_view(image: &ImageRecord, used_by: usize) -> ImageView {
+    ImageView {
+        names: image.names.iter().map(orlop_image::Reference::familiar).collect(),
+        id: image.id.to_string(),
+        size: image.unpacked_size,
+        layers: image.layers.len(),
+        created: image.created.map(|at| at.to_string()),
+        used_by,
+    }
+}

@@ -1,0 +1,301 @@
+//! A pod's sandbox: cgroup, address, monitor with its namespaces, network. Made in
+//! that order, taken down in the other.
+
+use super::container::Started;
+use super::facts::{StepError, chain};
+use crate::node::Node;
+use jiff::Timestamp;
+use orlop_cni::{AttachRequest, Attached};
+use orlop_datapath::PodAttachment;
+use orlop_kernel::Netns;
+use orlop_model::{ContainerId, ContainerName, PodDesired};
+use orlop_runtime::{Monitor, MonitorEvent};
+use orlop_volume::Roots;
+use orlop_wire::{AttemptRecord, ContainerStatus, SandboxConfig, Snapshot};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// How long a killed process may take to go before tear-down is tried again.
+const REAP_WITHIN: Duration = Duration::from_secs(10);
+/// Size of a pod's shared memory, as containerd gives.
+const SHM_BYTES: u64 = 64 << 20;
+/// MTU of pods' links, in bytes.
+const MTU: u32 = 1500;
+
+/// A standing sandbox.
+pub(crate) struct Sandbox {
+    /// The monitor.
+    pub monitor: Monitor,
+    /// What it says; `None` once it is gone.
+    pub events: Option<mpsc::Receiver<MonitorEvent>>,
+    /// Addresses, primary first.
+    pub ips: Vec<IpAddr>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// How long each phase took, in microseconds.
+    pub phases: Vec<(String, u64)>,
+    attempts: Vec<AttemptRecord>,
+}
+
+impl Sandbox {
+    /// From a monitor that was just started or found.
+    pub fn new(monitor: Monitor, snapshot: Snapshot, events: mpsc::Receiver<MonitorEvent>, ips: Vec<IpAddr>) -> Self {
+        Self {
+            monitor,
+            events: Some(events),
+            ips,
+            created: snapshot.created,
+            phases: Vec::new(),
+            attempts: snapshot.containers,
+        }
+    }
+
+    /// Attempts that the monitor remembers.
+    pub fn records(&self) -> Vec<AttemptRecord> {
+        self.attempts.clone()
+    }
+
+    /// An attempt's record is new or changed.
+    pub fn note_record(&mut self, record: &AttemptRecord) {
+        match self.attempts.iter_mut().find(|known| known.id == record.id) {
+            // Its end may be heard before the answer to its start.
+            Some(known) if matches!(known.status, ContainerStatus::Running { .. }) => *known = record.clone(),
+            Some(_) => {}
+            None => self.attempts.push(record.clone()),
+        }
+    }
+
+    /// An attempt was started: its record, its phases, and older attempts forgotten.
+    pub fn note_attempt(&mut self, started: &Started) {
+        self.note_record(&started.record);
+        if started.record.attempt == 0 {
+            self.phases.extend(started.phases.iter().cloned());
+        }
+        let newest = started.record.attempt;
+        self.attempts.retain(|known| known.name != started.record.name || known.attempt + 1 >= newest);
+    }
+
+    /// Attempts older than the one before `attempt`: nobody asks for them any more.
+    pub fn outdated(&self, name: &ContainerName, attempt: u32) -> Vec<ContainerId> {
+        let old = self.attempts.iter().filter(|known| known.name == *name && known.attempt + 1 < attempt);
+        old.map(|known| known.id.clone()).collect()
+    }
+
+    /// Process ids of running containers' inits, by container.
+    pub fn pids(&self) -> BTreeMap<String, u32> {
+        let running = self.attempts.iter().filter_map(|record| match &record.status {
+            ContainerStatus::Running { pid, .. } => Some((record.name.to_string(), *pid)),
+            ContainerStatus::Exited { .. } | ContainerStatus::Failed(_) => None,
+        });
+        running.collect()
+    }
+}
+
+/// Measures phases of a start.
+#[derive(Default)]
+pub(crate) struct Phases {
+    list: Vec<(String, u64)>,
+    since: Option<Instant>,
+}
+
+impl Phases {
+    /// Starts measuring.
+    pub fn begin() -> Self {
+        Self { list: Vec::new(), since: Some(Instant::now()) }
+    }
+    /// Ends the phase that ran until now.
+    pub fn end(&mut self, name: &str) {
+        let now = Instant::now();
+        let took = self.since.map_or(Duration::ZERO, |since| now.duration_since(since));
+        self.list.push((name.to_owned(), u64::try_from(took.as_micros()).unwrap_or(u64::MAX)));
+        self.since = Some(now);
+    }
+    /// All phases.
+    pub fn take(self) -> Vec<(String, u64)> {
+        self.list
+    }
+}
+
+/// Makes the sandbox.
+///
+/// # Errors
+/// What failed, with the reason `CreatePodSandboxError` or the like. What was made
+/// is found and used by the next try.
+pub(crate) async fn create(node: &Node, want: &PodDesired) -> Result<Sandbox, StepError> {
+    let failed = |error: &dyn std::error::Error| StepError::new("CreatePodSandboxError", error);
+    let mut phases = Phases::begin();
+    node.cgroups.make_pod(&want.uid, want.qos, &want.resources, None).map_err(|e| failed(&e))?;
+    fs::create_dir_all(node.log_dir(want)).map_err(|e| failed(&e))?;
+    if !want.host_ipc {
+        shared_memory(&node.config.pod_run(want.uid.as_str()).join("shm")).map_err(|e| failed(&*e))?;
+    }
+    phases.end("cgroup");
+    let ips = addresses(node, want)?;
+    phases.end("address");
+    let (monitor, snapshot, events) =
+        Monitor::start(&node.config.monitor, &sandbox_config(node, want)).await.map_err(|e| failed(&e))?;
+    phases.end("monitor");
+    let mut sandbox = Sandbox::new(monitor, snapshot, events, ips);
+    if !want.host_network {
+        if let Err(error) = connect(node, want, &sandbox.ips, &mut phases).await {
+            // Without its network the sandbox is worth nothing: the next try makes all anew.
+            if let Err(error) = sandbox.monitor.shutdown().await {
+                tracing::warn!(pod = %want.key, err = %chain(&error), "monitor of a failed sandbox not ended");
+            }
+            return Err(error);
+        }
+    }
+    sandbox.phases = phases.take();
+    Ok(sandbox)
+}
+
+/// `/dev/shm` of all the pod's containers.
+fn shared_memory(path: &Path) -> anyhow::Result<()> {
+    if orlop_kernel::mounts_below(path)?.is_empty() {
+        fs::create_dir_all(path)?;
+        orlop_kernel::mount_tmpfs(path, Some(SHM_BYTES), 0o1777)?;
+    }
+    Ok(())
+}
+
+fn addresses(node: &Node, want: &PodDesired) -> Result<Vec<IpAddr>, StepError> {
+    if want.host_network {
+        return Ok(node.config.node_ips.clone());
+    }
+    let mut ipam = node.ipam.lock().expect("no panic while addresses are held");
+    ipam.allocate(&want.uid, Timestamp::now()).map_err(|error| StepError::new("FailedCreatePodSandBox", &error))
+}
+
+fn sandbox_config(node: &Node, want: &PodDesired) -> SandboxConfig {
+    SandboxConfig {
+        uid: want.uid.clone(),
+        dir: node.config.pod_run(want.uid.as_str()),
+        hostname: want.hostname.clone(),
+        host_network: want.host_network,
+        host_ipc: want.host_ipc,
+        share_process_namespace: want.share_process_namespace,
+        sysctls: want.security.sysctls.clone(),
+        own_cgroup_procs: node.monitor_procs.clone(),
+    }
+}
+
+/// Puts the pod on the wire and its programs on the veth. Again is fine.
+pub(crate) async fn connect(
+    node: &Node,
+    want: &PodDesired,
+    ips: &[IpAddr],
+    phases: &mut Phases,
+) -> Result<Attached, StepError> {
+    let failed = |error: &dyn std::error::Error| StepError::new("NetworkNotReady", error);
+    let pin = node.config.pod_run(want.uid.as_str()).join("ns/net");
+    let netns = Netns::open(&pin).map_err(|e| failed(&e))?;
+    let request = AttachRequest { uid: want.uid.clone(), netns, addresses: ips.to_vec(), mtu: MTU };
+    let attached = node.network.attach(&request).await.map_err(|e| failed(&e))?;
+    phases.end("network");
+    let attachment = PodAttachment { ips: ips.to_vec(), pod_mac: attached.pod_mac.0, host_mac: attached.host_mac.0 };
+    node.datapath.attach_pod(attached.host, &attachment).map_err(|e| failed(&e))?;
+    phases.end("programs");
+    Ok(attached)
+}
+
+/// Removes what is left of a sandbox whose monitor is gone.
+///
+/// # Errors
+/// Something could not be removed; it is tried again.
+pub(crate) async fn remove(node: &Node, want: &PodDesired, sandbox: Option<Sandbox>) -> Result<(), StepError> {
+    let mut errors = Vec::new();
+    if let Some(sandbox) = sandbox {
+        // It may live after all: a socket can break for other reasons.
+        let _ = sandbox.monitor.shutdown().await;
+    }
+    kill_processes(node, want, &mut errors);
+    disconnect(node, want, &mut errors).await;
+    super::container::remove_all(node, want, &mut errors);
+    remove_run_dir(node, want, &mut errors);
+    done(errors)
+}
+
+/// Takes the whole pod down; of one that is to be deleted nothing is left after.
+///
+/// # Errors
+/// All that could not be removed; it is tried again.
+pub(crate) async fn tear_down(node: &Node, want: &PodDesired, sandbox: Option<Sandbox>) -> Result<(), StepError> {
+    let mut errors = Vec::new();
+    if let Some(sandbox) = sandbox
+        && let Err(error) = sandbox.monitor.shutdown().await
+    {
+        tracing::warn!(pod = %want.key, err = %chain(&error), "monitor did not end by itself");
+    }
+    kill_processes(node, want, &mut errors);
+    disconnect(node, want, &mut errors).await;
+    super::container::remove_all(node, want, &mut errors);
+    remove_run_dir(node, want, &mut errors);
+    if let Err(error) = orlop_volume::tear_down(&want.uid, &Roots::new(&node.config.root_dir)) {
+        errors.push(chain(&error));
+    }
+    let mut ipam = node.ipam.lock().expect("no panic while addresses are held");
+    if let Err(error) = ipam.release(&want.uid, Timestamp::now()) {
+        errors.push(chain(&error));
+    }
+    drop(ipam);
+    if want.deletion.is_some() && errors.is_empty() {
+        let (logs, record) = (node.log_dir(want), node.config.record(want.uid.as_str()));
+        forget_not_found(fs::remove_dir_all(&logs), &logs, &mut errors);
+        // Last: as long as it is there, a restart finds the pod.
+        forget_not_found(fs::remove_file(&record), &record, &mut errors);
+    }
+    done(errors)
+}
+
+fn kill_processes(node: &Node, want: &PodDesired, errors: &mut Vec<String>) {
+    if let Err(error) = node.cgroups.pod(&want.uid, want.qos).remove(REAP_WITHIN) {
+        errors.push(chain(&error));
+    }
+}
+
+async fn disconnect(node: &Node, want: &PodDesired, errors: &mut Vec<String>) {
+    if want.host_network {
+        return;
+    }
+    let links = node.network.list().await.unwrap_or_default();
+    if let Some(link) = links.iter().find(|link| link.uid.as_ref() == Some(&want.uid)) {
+        let detached = node.datapath.detach_pod(link.index);
+        let forgotten = node.datapath.forget_pod_counters(link.index);
+        errors.extend([detached, forgotten].iter().filter_map(|result| result.as_ref().err().map(|e| chain(e))));
+    }
+    if let Err(error) = node.network.detach(&want.uid).await {
+        errors.push(chain(&error));
+    }
+}
+
+fn remove_run_dir(node: &Node, want: &PodDesired, errors: &mut Vec<String>) {
+    let dir = node.config.pod_run(want.uid.as_str());
+    match orlop_kernel::detach_below(&dir) {
+        Ok(_) => forget_not_found(fs::remove_dir_all(&dir), &dir, errors),
+        // Removing below a mount would remove what is mounted.
+        Err(error) => errors.push(chain(&error)),
+    }
+}
+
+pub(super) fn forget_not_found(result: io::Result<()>, path: &Path, errors: &mut Vec<String>) {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            errors.push(format!("remove {}: {error}", path.display()));
+        }
+        Ok(()) | Err(_) => {}
+    }
+}
+
+fn done(errors: Vec<String>) -> Result<(), StepError> {
+    if errors.is_empty() { Ok(()) } else { Err(StepError::text("FailedKillPod", errors.join("; "))) }
+}
+
+/// Where a container's writable layer and bundle are.
+pub(crate) fn container_dir(node: &Node, id: &str) -> PathBuf {
+    node.config.state_dir.join("containers").join(id)
+}

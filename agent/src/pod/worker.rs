@@ -1,0 +1,491 @@
+//! One task a pod: facts in, a plan, actions out.
+//!
+//! ```text
+//!   manifests ──▶ inbox ─┐
+//!   monitor   ──▶ events ├─▶ facts (PodObserved) ─▶ orlop_pod::plan ─▶ begin(action)
+//!   probers   ──▶ inbox ─┤                                              │ spawned steps
+//!   steps     ──▶ done  ─┘◀──────────────────────────────────────────────┘
+//! ```
+//!
+//! Nothing is decided here: `begin` starts what the plan says and notes it as under
+//! way, so that the same plan does not ask for it again.
+
+use super::container::{self, StartRequest, Started};
+use super::facts::{self, StepError};
+use super::probing::Probers;
+use super::record::PodRecord;
+use super::sandbox::{self, Sandbox};
+use super::view::PodSnapshot;
+use crate::manifest::PodManifest;
+use crate::node::Node;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PodStatus;
+use orlop_image::ImageRecord;
+use orlop_model::{ContainerId, ContainerName, Deletion, EventKind, ImageRef, PodDesired};
+use orlop_pod::{Backoff, Lifecycle, PodAction, PodObserved, PodPlan, ProbeResults, SandboxState, Step, Stopping};
+use orlop_runtime::MonitorEvent;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+/// What a worker is told.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// The manifest changed in what may change in place.
+    Want(Box<PodDesired>, Box<PodManifest>),
+    /// End, gracefully.
+    Delete,
+    /// A prober has news about an attempt.
+    Probe(ContainerName, ContainerId, ProbeResults),
+    /// ConfigMaps or Secrets changed.
+    ObjectsChanged,
+    /// Images were loaded.
+    ImagesChanged,
+}
+
+/// How a step ended.
+enum Done {
+    Sandbox(Result<Box<Sandbox>, StepError>),
+    BrokenRemoved(Result<(), StepError>),
+    Volumes(Result<BTreeMap<String, PathBuf>, StepError>),
+    Image(ImageRef, Result<ImageRecord, StepError>),
+    Started { name: ContainerName, backoff: Option<Backoff>, result: Result<Box<Started>, StepError> },
+    Signalled,
+    TornDown(Result<(), StepError>),
+}
+
+/// See the module's text.
+pub(crate) struct Worker {
+    node: Arc<Node>,
+    record: PodRecord,
+    want: PodDesired,
+    seen: PodObserved,
+    sandbox: Option<Sandbox>,
+    images: BTreeMap<ImageRef, ImageRecord>,
+    volumes: BTreeMap<String, PathBuf>,
+    probers: Probers,
+    steps: JoinSet<Done>,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    publish: watch::Sender<Arc<PodSnapshot>>,
+    status: PodStatus,
+    /// Failures in a row, by step.
+    failures: BTreeMap<String, u32>,
+}
+
+/// What a worker starts with: a new pod, or what was found of one.
+pub(crate) struct Beginning {
+    /// Its record.
+    pub record: PodRecord,
+    /// As admitted.
+    pub want: PodDesired,
+    /// As seen.
+    pub seen: PodObserved,
+    /// Its sandbox, if it stands.
+    pub sandbox: Option<Sandbox>,
+    /// Volumes that are set up.
+    pub volumes: BTreeMap<String, PathBuf>,
+    /// Where it hears.
+    pub inbox: mpsc::UnboundedReceiver<Message>,
+    /// The other end of its inbox, for its probers.
+    pub own: mpsc::UnboundedSender<Message>,
+    /// Where it shows itself.
+    pub publish: watch::Sender<Arc<PodSnapshot>>,
+}
+
+impl Worker {
+    /// Ready to run.
+    pub fn new(node: Arc<Node>, from: Beginning) -> Self {
+        let mut images = BTreeMap::new();
+        for container in &from.want.containers {
+            if let Ok(image) = node.image(&container.image) {
+                images.insert(container.image.clone(), image);
+            }
+        }
+        Self {
+            probers: Probers::new(from.own),
+            node,
+            record: from.record,
+            want: from.want,
+            seen: from.seen,
+            sandbox: from.sandbox,
+            images,
+            volumes: from.volumes,
+            steps: JoinSet::new(),
+            inbox: from.inbox,
+            publish: from.publish,
+            status: PodStatus::default(),
+            failures: BTreeMap::new(),
+        }
+    }
+
+    /// Works until the pod is gone.
+    pub async fn run(mut self) {
+        loop {
+            let now = Timestamp::now();
+            let mut plan = orlop_pod::plan(&self.want, &self.seen, now);
+            for action in std::mem::take(&mut plan.actions) {
+                tracing::debug!(pod = %self.want.key, ?action, "action");
+                self.begin(action, now);
+            }
+            self.follow_probes();
+            self.show(&plan, now);
+            if matches!(self.seen.teardown, Step::Ready) && self.want.deletion.is_some() {
+                return;
+            }
+            let wake = plan.wake_at.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
+            tokio::select! {
+                Some(message) = self.inbox.recv() => self.hear(message),
+                Some(done) = self.steps.join_next(), if !self.steps.is_empty() => match done {
+                    Ok(done) => self.finish(done),
+                    Err(error) => tracing::error!(pod = %self.want.key, %error, "a step of the pod panicked"),
+                },
+                event = next_event(&mut self.sandbox) => self.monitor_said(event),
+                () = tokio::time::sleep(wake.unwrap_or_default()), if wake.is_some() => {}
+            }
+        }
+    }
+
+    fn begin(&mut self, action: PodAction, now: Timestamp) {
+        let (node, want) = (Arc::clone(&self.node), self.want.clone());
+        match action {
+            PodAction::CreateSandbox => {
+                self.seen.sandbox = facts::in_progress(&self.seen.sandbox);
+                self.steps.spawn(async move { Done::Sandbox(sandbox::create(&node, &want).await.map(Box::new)) });
+            }
+            PodAction::RemoveBrokenSandbox => {
+                self.seen.sandbox = SandboxState::Broken { removal: Step::InProgress };
+                let sandbox = self.sandbox.take();
+                self.steps.spawn(async move { Done::BrokenRemoved(sandbox::remove(&node, &want, sandbox).await) });
+            }
+            PodAction::SetUpVolumes => {
+                self.seen.volumes = Step::InProgress;
+                self.steps.spawn_blocking(move || Done::Volumes(node.set_up_volumes(&want)));
+            }
+            PodAction::EnsureImage(image) => {
+                self.seen.images.insert(image.clone(), Step::InProgress);
+                self.steps.spawn_blocking(move || {
+                    let found = node.ensure_image(&want, &image);
+                    Done::Image(image, found)
+                });
+            }
+            PodAction::StartContainer { name, attempt, backoff } => self.begin_start(name, attempt, backoff),
+            PodAction::StopContainer { id, name, grace_secs, why } => {
+                self.event(EventKind::Normal, "Killing", format!("Stopping container {name}{why}"));
+                let stopping = Stopping { since: now, grace_secs, killed: false };
+                self.container(&name).stopping = Some(stopping);
+                // Out of the Services before it hears of its end.
+                self.show_endpoint();
+                self.signal(id, nix::libc::SIGTERM, false);
+            }
+            PodAction::KillContainer { id, name } => {
+                let stopping = Stopping { since: now, grace_secs: 0, killed: true };
+                self.container(&name).stopping.get_or_insert(stopping).killed = true;
+                self.show_endpoint();
+                self.signal(id, nix::libc::SIGKILL, true);
+            }
+            PodAction::TearDown => {
+                self.seen.teardown = Step::InProgress;
+                self.probers.stop_all();
+                if self.want.deletion.is_none() {
+                    self.record.finished = Some(self.sandbox.as_ref().map(Sandbox::records).unwrap_or_default());
+                    self.save_record();
+                }
+                let sandbox = self.sandbox.take();
+                self.steps.spawn(async move { Done::TornDown(sandbox::tear_down(&node, &want, sandbox).await) });
+            }
+            PodAction::Fail { reason, message } => {
+                self.event(EventKind::Warning, &reason, message.clone());
+                self.record.failed = Some((reason.clone(), message.clone()));
+                self.seen.failed = Some((reason, message));
+                self.save_record();
+            }
+        }
+    }
+
+    fn begin_start(&mut self, name: ContainerName, attempt: u32, backoff: Option<Backoff>) {
+        let Some(container) = self.want.container(&name).cloned() else { return };
+        let (Some(sandbox), Some(image)) = (&self.sandbox, self.images.get(&container.image).cloned()) else {
+            tracing::error!(pod = %self.want.key, container = %name, "the plan starts a container without sandbox or image");
+            return;
+        };
+        let request = StartRequest {
+            pod: self.want.clone(),
+            container,
+            attempt,
+            backoff,
+            image,
+            volumes: self.volumes.clone(),
+            monitor: sandbox.monitor.clone(),
+            ips: sandbox.ips.clone(),
+            outdated: sandbox.outdated(&name, attempt),
+        };
+        let seen = self.container(&name);
+        seen.probes = ProbeResults::default();
+        seen.stopping = None;
+        facts::starting(seen);
+        let node = Arc::clone(&self.node);
+        self.steps.spawn(async move {
+            let result = container::start(&node, request).await.map(Box::new);
+            Done::Started { name, backoff, result }
+        });
+    }
+
+    fn signal(&mut self, id: ContainerId, signal: i32, all: bool) {
+        let Some(sandbox) = &self.sandbox else { return };
+        let (monitor, key) = (sandbox.monitor.clone(), self.want.key.clone());
+        self.steps.spawn(async move {
+            if let Err(error) = monitor.signal(&id, signal, all).await {
+                // A monitor that cannot be asked is noticed as gone; the plan goes on from there.
+                tracing::warn!(pod = %key, container = %id, signal, err = %facts::chain(&error), "signal not sent");
+            }
+            Done::Signalled
+        });
+    }
+
+    fn finish(&mut self, done: Done) {
+        let now = Timestamp::now();
+        match done {
+            Done::Sandbox(Ok(sandbox)) => {
+                self.seen.sandbox = SandboxState::Ready { ips: sandbox.ips.clone(), created: sandbox.created };
+                self.sandbox = Some(*sandbox);
+                self.succeeded("sandbox");
+            }
+            Done::Sandbox(Err(error)) => {
+                self.trouble("FailedCreatePodSandBox", "Failed to create pod sandbox", &error);
+                self.seen.sandbox = SandboxState::Pending(self.failed_step("sandbox", error, now));
+            }
+            Done::BrokenRemoved(result) => {
+                facts::lose_containers(&mut self.seen, now);
+                self.seen.sandbox = match result {
+                    Ok(()) => SandboxState::Pending(Step::Absent),
+                    Err(error) => SandboxState::Broken { removal: self.failed_step("removal", error, now) },
+                };
+            }
+            Done::Volumes(Ok(volumes)) => {
+                self.volumes = volumes;
+                self.seen.volumes = Step::Ready;
+                self.succeeded("volumes");
+            }
+            Done::Volumes(Err(error)) => {
+                self.trouble("FailedMount", "Unable to set up volumes", &error);
+                self.seen.volumes = self.failed_step("volumes", error, now);
+            }
+            Done::Image(image, Ok(found)) => {
+                let message = format!("Container image {image} already present on machine");
+                self.event(EventKind::Normal, "Pulled", message);
+                self.images.insert(image.clone(), found);
+                self.succeeded(image.as_str());
+                self.seen.images.insert(image, Step::Ready);
+            }
+            Done::Image(image, Err(error)) => {
+                self.event(EventKind::Warning, &error.reason, error.message.clone());
+                let step = self.failed_step(image.as_str(), error, now);
+                self.seen.images.insert(image, step);
+            }
+            Done::Started { name, backoff, result } => self.started(&name, backoff, result, now),
+            Done::Signalled => {}
+            Done::TornDown(Ok(())) => {
+                self.seen.teardown = Step::Ready;
+                if self.want.deletion.is_some() {
+                    self.node.forget_pod(&self.want);
+                }
+            }
+            Done::TornDown(Err(error)) => {
+                self.trouble("FailedKillPod", "error killing pod", &error);
+                self.seen.teardown = self.failed_step("teardown", error, now);
+            }
+        }
+    }
+
+    fn started(
+        &mut self,
+        name: &ContainerName,
+        backoff: Option<Backoff>,
+        result: Result<Box<Started>, StepError>,
+        now: Timestamp,
+    ) {
+        match result {
+            Ok(started) => {
+                if let Some(sandbox) = &mut self.sandbox {
+                    sandbox.note_attempt(&started);
+                }
+                match orlop_wire_failure(&started) {
+                    None => self.event(EventKind::Normal, "Started", format!("Container {name} started")),
+                    Some(why) => self.event(EventKind::Warning, "Failed", format!("Error: {why}")),
+                }
+                self.succeeded(&format!("container {name}"));
+                facts::started(self.container(name), &started.record, backoff);
+            }
+            Err(error) => {
+                self.event(EventKind::Warning, "Failed", format!("Error: {}", error.message));
+                let failures = self.failed_again(&format!("container {name}"));
+                facts::cannot_create(self.container(name), error, now, failures);
+            }
+        }
+    }
+
+    fn hear(&mut self, message: Message) {
+        match message {
+            Message::Want(want, manifest) => {
+                self.want = PodDesired { deletion: self.want.deletion, ..*want };
+                (self.record.pod, self.record.file) = (manifest.pod, manifest.file);
+                self.save_record();
+            }
+            Message::Delete => {
+                if self.want.deletion.is_none() {
+                    let deletion = Deletion { at: Timestamp::now(), grace_secs: self.want.termination_grace_secs };
+                    self.want.deletion = Some(deletion);
+                    self.record.deletion = Some(deletion);
+                    self.save_record();
+                }
+            }
+            Message::Probe(name, id, results) => {
+                let seen = self.container(&name);
+                if matches!(&seen.life, Lifecycle::Running { id: running, .. } if *running == id) {
+                    seen.probes = results;
+                    self.save_probes(&name);
+                }
+            }
+            Message::ObjectsChanged => {
+                facts::retry_now(&mut self.seen);
+                if matches!(self.seen.volumes, Step::Ready) && self.want.deletion.is_none() {
+                    self.node.refresh_volumes(&self.want);
+                }
+            }
+            Message::ImagesChanged => facts::retry_images_now(&mut self.seen),
+        }
+    }
+
+    fn monitor_said(&mut self, event: Option<MonitorEvent>) {
+        match event {
+            Some(MonitorEvent::Exited(record)) => {
+                if let Some(sandbox) = &mut self.sandbox {
+                    sandbox.note_record(&record);
+                }
+                let name = record.name.clone();
+                self.probers.stop(&name);
+                facts::exited(self.container(&name), &record);
+            }
+            Some(MonitorEvent::LogTrouble { id, message, lost_bytes }) => {
+                let text = format!("container {id}: {message} ({lost_bytes} bytes of its log are lost)");
+                self.event(EventKind::Warning, "LogWriteFailed", text);
+            }
+            Some(MonitorEvent::Gone) | None => {
+                self.event(
+                    EventKind::Warning,
+                    "SandboxChanged",
+                    "Pod sandbox changed, it will be killed and re-created.",
+                );
+                self.probers.stop_all();
+                self.seen.sandbox = SandboxState::Broken { removal: Step::Absent };
+                if let Some(sandbox) = &mut self.sandbox {
+                    sandbox.events = None;
+                }
+            }
+        }
+    }
+
+    fn follow_probes(&mut self) {
+        let monitor = self.sandbox.as_ref().map(|s| (&s.monitor, s.ips.first().copied()));
+        let Some((monitor, Some(ip))) = monitor else { return };
+        self.probers.follow(&self.want, &self.seen, monitor, ip, &self.node.events);
+    }
+
+    fn show(&mut self, plan: &PodPlan, now: Timestamp) {
+        for (name, waiting) in &plan.waiting {
+            if waiting.reason == "CrashLoopBackOff" {
+                let key = &self.want.key;
+                let message = format!("Back-off restarting failed container {name} in pod {key}");
+                self.event_once(EventKind::Warning, "BackOff", message);
+            }
+        }
+        self.status = self.node.status(&self.want, &self.seen, plan, &self.status, now);
+        self.show_endpoint();
+        let snapshot = PodSnapshot {
+            want: self.want.clone(),
+            seen: self.seen.clone(),
+            status: self.status.clone(),
+            file: self.record.file.clone(),
+            monitor: self.sandbox.as_ref().map(|s| s.monitor.clone()),
+            pids: self.sandbox.as_ref().map(Sandbox::pids).unwrap_or_default(),
+            phases: self.sandbox.as_ref().map(|s| s.phases.clone()).unwrap_or_default(),
+        };
+        self.publish.send_if_modified(|old| {
+            let changed = **old != snapshot;
+            if changed {
+                *old = Arc::new(snapshot);
+            }
+            changed
+        });
+    }
+
+    fn show_endpoint(&self) {
+        self.node.show_endpoint(&self.want, &self.seen);
+    }
+
+    fn container(&mut self, name: &ContainerName) -> &mut orlop_pod::ContainerObserved {
+        self.seen.containers.entry(name.clone()).or_default()
+    }
+
+    fn event(&self, kind: EventKind, reason: &str, message: impl Into<String>) {
+        self.node.pod_event(&self.want, kind, reason, message);
+    }
+
+    /// As [`Self::event`], but not counted again while it is the newest of its kind.
+    fn event_once(&self, kind: EventKind, reason: &str, message: String) {
+        let known = self.node.events.of(&crate::node::pod_object(&self.want));
+        if !known.iter().any(|e| e.reason == reason && e.message == message) {
+            self.event(kind, reason, message);
+        }
+    }
+
+    fn trouble(&self, reason: &str, what: &str, error: &StepError) {
+        self.event(EventKind::Warning, reason, format!("{what}: {}", error.message));
+    }
+
+    /// Counts failures of a step in a row; [`Self::succeeded`] ends the row.
+    fn failed_again(&mut self, step: &str) -> u32 {
+        let failures = self.failures.entry(step.to_owned()).or_insert(0);
+        *failures += 1;
+        *failures
+    }
+
+    fn succeeded(&mut self, step: &str) {
+        self.failures.remove(step);
+    }
+
+    fn failed_step(&mut self, step: &str, error: StepError, now: Timestamp) -> Step {
+        let failures = self.failed_again(step);
+        Step::Failed { reason: error.reason, message: error.message, at: now, failures }
+    }
+
+    fn save_probes(&mut self, name: &ContainerName) {
+        if facts::save_probes(&mut self.record, &self.seen, name) {
+            self.save_record();
+        }
+    }
+
+    fn save_record(&self) {
+        if let Err(error) = self.record.save(&self.node.config.record(self.want.uid.as_str())) {
+            self.event(EventKind::Warning, "FailedSaveRecord", format!("{error:#}"));
+        }
+    }
+}
+
+fn orlop_wire_failure(started: &Started) -> Option<String> {
+    match &started.record.status {
+        orlop_wire::ContainerStatus::Failed(why) => Some(why.message.clone()),
+        orlop_wire::ContainerStatus::Running { .. } | orlop_wire::ContainerStatus::Exited { .. } => None,
+    }
+}
+
+/// The next word of the monitor; never, while there is none to listen to.
+async fn next_event(sandbox: &mut Option<Sandbox>) -> Option<MonitorEvent> {
+    match sandbox.as_mut().and_then(|s| s.events.as_mut()) {
+        Some(events) => events.recv().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,193 @@
+//! `orlop agent`: sets the node up, finds what is there, and runs until it is told
+//! to stop. Pods go on without it.
+
+use crate::cli::{AgentArgs, LogFormat};
+use crate::config::Config;
+use crate::events::EventLog;
+use crate::manifest::{ManifestSet, watch_folder};
+use crate::node::Node;
+use crate::pod::{Pods, recover};
+use crate::server;
+use crate::services::Services;
+use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
+use nix::fcntl::{Flock, FlockArg};
+use orlop_cni::{Ipam, PodNetwork};
+use orlop_datapath::Datapath;
+use orlop_image::ImageStore;
+use orlop_kernel::{CgroupMounts, CgroupRoot, Netlink, Netns, NodeFacts};
+use orlop_runtime::{CgroupVersion, HostCapabilities};
+use orlop_volume::NodeFiles;
+use std::fs::{self, File};
+use std::io::IsTerminal;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, RwLock};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+/// Runs the agent until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What kept it from starting, and what to do about it.
+pub(crate) fn run_agent(args: AgentArgs) -> Result<()> {
+    log_to_stderr(args.log_level.as_deref(), args.log_format)?;
+    let config = Config::load(args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(16)
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    runtime.block_on(run(config))
+}
+
+fn log_to_stderr(level: Option<&str>, format: Option<LogFormat>) -> Result<()> {
+    let filter = EnvFilter::try_new(level.unwrap_or("info")).context("understand --log-level")?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match format.unwrap_or(LogFormat::Text) {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}
+
+async fn run(config: Config) -> Result<()> {
+    let mut stop = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    for dir in [&config.root_dir, &config.state_dir, &config.run_dir, &config.log_dir] {
+        fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+    }
+    let _lock = lock(&config)?;
+    let listener = server::bind(&config.socket()).await?;
+    let node_name = config.node_name.clone();
+    let manifests = config.manifests.clone().context("a folder of manifests")?;
+    let mut source = watch_folder(&manifests, &node_name)?;
+    let node = Arc::new(set_up(config).await?);
+    let first = source.borrow_and_update().clone();
+    take(&node, first, false);
+    recover(&node).await;
+    let set = node.manifests();
+    node.pods.reconcile(&node, &set);
+    let changes = node.services.open(&node.events).context("read the service tables")?;
+    tracing::info!(node = %node_name, services = set.services.len(), pods = set.pods.len(), map_operations = changes, "the node runs");
+    tokio::spawn(server::serve(Arc::clone(&node), listener));
+    let repaired = Arc::clone(&node);
+    tokio::spawn(async move { repaired.services.keep_repaired(&repaired.events).await });
+    follow(&node, source, &mut stop).await;
+    tracing::info!("the agent stops; pods go on");
+    let _ = fs::remove_file(node.config.socket());
+    Ok(())
+}
+
+type Stop = (tokio::signal::unix::Signal, tokio::signal::unix::Signal);
+
+async fn follow(node: &Arc<Node>, mut source: watch::Receiver<ManifestSet>, stop: &mut Stop) {
+    loop {
+        tokio::select! {
+            changed = source.changed() => {
+                if changed.is_err() {
+                    tracing::error!("the manifests folder is no longer watched; restart the agent");
+                    std::future::pending::<()>().await;
+                }
+                let set = source.borrow_and_update().clone();
+                take(node, set, true);
+            }
+            () = node.pods.some_ended() => {
+                let set = node.manifests();
+                node.pods.reconcile(node, &set);
+            }
+            _ = stop.0.recv() => return,
+            _ = stop.1.recv() => return,
+        }
+    }
+}
+
+/// Makes the node be what the manifests say. Before recovery only Services are taken.
+fn take(node: &Arc<Node>, set: ManifestSet, pods: bool) {
+    for problem in &set.problems {
+        tracing::warn!(file = %problem.file.display(), object = problem.object.as_deref(), problem = problem.message, "manifest");
+        if let Some(object) = &problem.object {
+            let message = format!("{}: {}", problem.file.display(), problem.message);
+            node.events.record(object, orlop_model::EventKind::Warning, "InvalidManifest", message);
+        }
+    }
+    let set = Arc::new(set);
+    let before =
+        std::mem::replace(&mut *node.manifests.write().expect("no panic while manifests are held"), Arc::clone(&set));
+    node.services.reconcile(&set, &[node.service_cidr], &node.events);
+    if pods {
+        node.pods.reconcile(node, &set);
+        if !before.same_objects(&set) {
+            node.pods.objects_changed();
+        }
+    }
+}
+
+/// One agent a state folder: the lock goes with the process, however it ends.
+fn lock(config: &Config) -> Result<Flock<File>> {
+    let path = config.state_dir.join("lock");
+    let file = File::create(&path).with_context(|| format!("make {}", path.display()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err(_) => {
+            bail!("another agent works in {}: stop it or give this one its own --state-dir", config.state_dir.display())
+        }
+    }
+}
+
+async fn set_up(config: Config) -> Result<Node> {
+    let images = ImageStore::open(config.state_dir.join("images")).context("open the image store")?;
+    let events = Arc::new(EventLog::default());
+    if let Some(folder) = &config.images {
+        let imported = images.import_folder(folder).context("load the images folder")?;
+        for (path, error) in imported.failed {
+            let message = format!("{}: {}", path.display(), crate::pod::chain(&error));
+            events.record("Node", orlop_model::EventKind::Warning, "ImageNotLoaded", message);
+        }
+    }
+    let cgroups = CgroupRoot::open(CgroupMounts::detect()?, &config.cgroup_root).context("open the cgroup root")?;
+    cgroups.make_kubepods().context("make the pods' cgroups")?;
+    let monitor_procs = cgroups.monitors().context("make the monitors' cgroup")?;
+    let ipam =
+        Ipam::open(&config.state_dir.join("leases.json"), &config.pod_cidrs).context("open the address leases")?;
+    let network = PodNetwork::open(Netns::current()?).context("open the pod network")?;
+    let network = network.with_node_ips(config.node_ips.clone());
+    network.prepare_node().await.context("prepare the node's network namespace")?;
+    let datapath = open_datapath(&config, &cgroups)?;
+    let datapath = Arc::new(datapath);
+    Ok(Node {
+        started: Timestamp::now(),
+        facts: NodeFacts::read()?,
+        events,
+        images,
+        cgroup_version: CgroupVersion::detect()?,
+        capabilities: HostCapabilities::read()?,
+        cgroups,
+        monitor_procs,
+        ipam: Mutex::new(ipam),
+        network,
+        services: Services::new(Arc::clone(&datapath), config.state_dir.join("services.json"))?,
+        service_cidr: config.service_cidr.to_string().parse()?,
+        datapath,
+        pods: Pods::default(),
+        manifests: RwLock::new(Arc::new(ManifestSet::default())),
+        execs: AtomicU64::new(1),
+        files: NodeFiles::of_this_machine(),
+        config,
+    })
+}
+
+fn open_datapath(config: &Config, cgroups: &CgroupRoot) -> Result<Datapath> {
+    let settings =
+        orlop_datapath::Config { bpf_dir: config.bpf_dir.clone(), cgroup: cgroups.unified(), ..Default::default() };
+    let datapath = Datapath::open(&settings).context("load the eBPF programs")?;
+    datapath.set_node_addrs(&config.node_ips).context("write the node's addresses")?;
+    let mut netlink = Netlink::open()?;
+    for ip in &config.node_ips {
+        match netlink.link_with_address(*ip)? {
+            Some(link) => datapath.attach_uplink(link.index).with_context(|| format!("attach to {}", link.name))?,
+            None => tracing::warn!(%ip, "no interface has this node address: NodePorts do not work from outside"),
+        }
+    }
+    Ok(datapath)
+}

@@ -1,0 +1,282 @@
+//! The Services of the node: manifests and pods in, map operations out.
+//!
+//! Every change is worked out and written at once under one lock, so that who
+//! tells a pod to end knows that no new connection reaches it any more.
+
+use crate::api::{BackendView, ServicePortView, ServiceView};
+use crate::events::EventLog;
+use crate::manifest::ManifestSet;
+use crate::pod::chain;
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use orlop_datapath::Datapath;
+use orlop_lb::{
+    Assignment, Compiler, Input, LbPlan, PodEndpoint, Service, ServiceCidr, assign, describe, endpoints_from_pods,
+};
+use orlop_model::{EventKind, PodKey, PodUid, ServiceKey};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::Notify;
+
+/// See the module's text.
+pub(crate) struct Services {
+    inner: Mutex<Inner>,
+    datapath: Arc<Datapath>,
+    file: PathBuf,
+    repair: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    compiler: Compiler,
+    /// Before this nothing is written: the pods have not all been observed yet, and
+    /// what the maps hold is better than half of it.
+    open: bool,
+    wanted: BTreeMap<ServiceKey, Service>,
+    since: BTreeMap<ServiceKey, Timestamp>,
+    pods: BTreeMap<PodUid, PodEndpoint>,
+    assignment: Assignment,
+}
+
+impl Services {
+    /// Nothing is known yet but the addresses that `file` remembers.
+    ///
+    /// # Errors
+    /// The file is damaged: Services would get other addresses.
+    pub fn new(datapath: Arc<Datapath>, file: PathBuf) -> Result<Self> {
+        let assignment = match fs::read(&file) {
+            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
+                format!("understand {}: remove it to give the Services new addresses", file.display())
+            })?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Assignment::default(),
+            Err(error) => return Err(error).with_context(|| format!("read {}", file.display())),
+        };
+        let inner = Mutex::new(Inner { assignment, ..Inner::default() });
+        Ok(Self { inner, datapath, file, repair: Notify::new() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no panic while services are held")
+    }
+
+    /// Takes the maps as they are and makes them what is wanted: after this every
+    /// change is written at once.
+    ///
+    /// # Errors
+    /// The maps cannot be read.
+    pub fn open(&self, events: &EventLog) -> Result<usize, orlop_datapath::Error> {
+        let mut inner = self.lock();
+        let dump = self.datapath.dump()?;
+        let inputs: Vec<Input> = inner.wanted.values().map(|service| inner.input(service)).collect();
+        let (compiler, plan) = Compiler::restore(dump, inputs);
+        inner.compiler = compiler;
+        inner.open = true;
+        let changes = plan.0.len();
+        self.write(&plan, events);
+        Ok(changes)
+    }
+
+    /// Makes the Services be what the manifests say.
+    pub fn reconcile(&self, set: &ManifestSet, cidrs: &[ServiceCidr], events: &EventLog) {
+        let mut inner = self.lock();
+        let mut valid = Vec::new();
+        for (key, (file, manifest)) in &set.services {
+            let object = format!("Service {key}");
+            match manifest.clone().validate() {
+                Err(error) => {
+                    let message = format!("{}: {error}", file.display());
+                    events.record(&object, EventKind::Warning, "FailedValidation", message);
+                }
+                Ok(validated) => {
+                    for warning in validated.warnings {
+                        events.record(&object, EventKind::Warning, "UnsupportedField", warning);
+                    }
+                    valid.push(validated.service);
+                }
+            }
+        }
+        let (services, errors) = assign(valid, cidrs, &mut inner.assignment);
+        for error in errors {
+            events.record("Node", EventKind::Warning, "ServiceNotAssigned", error.to_string());
+        }
+        self.save(&inner.assignment, events);
+        let wanted: BTreeMap<ServiceKey, Service> = services.into_iter().map(|s| (s.key.clone(), s)).collect();
+        self.replace(&mut inner, wanted, events);
+        for conflict in inner.compiler.conflicts() {
+            events.record("Node", EventKind::Warning, "FrontendConflict", conflict.to_string());
+        }
+    }
+
+    fn replace(&self, inner: &mut Inner, wanted: BTreeMap<ServiceKey, Service>, events: &EventLog) {
+        let gone: Vec<ServiceKey> = inner.wanted.keys().filter(|key| !wanted.contains_key(key)).cloned().collect();
+        for key in gone {
+            inner.wanted.remove(&key);
+            inner.since.remove(&key);
+            let plan = inner.compiler.remove_service(&key);
+            self.write(&plan, events);
+            events.forget(&format!("Service {key}"));
+        }
+        for (key, service) in wanted {
+            if inner.wanted.get(&key) == Some(&service) {
+                continue;
+            }
+            inner.since.entry(key.clone()).or_insert_with(Timestamp::now);
+            let Input { service, endpoints } = inner.input(&service);
+            inner.wanted.insert(key, service.clone());
+            if inner.open {
+                let plan = inner.compiler.upsert_service(service, endpoints);
+                self.write(&plan, events);
+            }
+        }
+    }
+
+    /// Addresses that were given stay given, over restarts.
+    fn save(&self, assignment: &Assignment, events: &EventLog) {
+        let temporary = self.file.with_extension("new");
+        let written = serde_json::to_vec(assignment)
+            .map_err(std::io::Error::from)
+            .and_then(|bytes| fs::write(&temporary, bytes))
+            .and_then(|()| fs::rename(&temporary, &self.file));
+        if let Err(error) = written {
+            let message = format!("write {}: {error}", self.file.display());
+            events.record("Node", EventKind::Warning, "FailedSaveServices", message);
+        }
+    }
+
+    /// A pod's part in the Services changed; `None` when it is gone.
+    pub fn set_pod(&self, uid: &PodUid, pod: Option<PodEndpoint>, events: &EventLog) {
+        let mut inner = self.lock();
+        let old = match pod.clone() {
+            Some(new) if inner.pods.get(uid) == Some(&new) => return,
+            Some(new) => inner.pods.insert(uid.clone(), new),
+            None => inner.pods.remove(uid),
+        };
+        if !inner.open {
+            return;
+        }
+        let concerned = |service: &Service| [&old, &pod].into_iter().flatten().any(|pod| service.selects(pod));
+        let services: Vec<Service> = inner.wanted.values().filter(|service| concerned(service)).cloned().collect();
+        for service in services {
+            let Input { service, endpoints } = inner.input(&service);
+            let plan = inner.compiler.set_endpoints(&service.key, endpoints);
+            self.write(&plan, events);
+        }
+    }
+
+    fn write(&self, plan: &LbPlan, events: &EventLog) {
+        if plan.0.is_empty() {
+            return;
+        }
+        let Err(error) = self.datapath.apply(&plan.0) else { return };
+        let problem = chain(&error);
+        let message = format!("service map operations failed and are repaired from what the maps hold: {problem}");
+        events.record("Node", EventKind::Warning, "ServiceMapWriteFailed", message);
+        self.repair.notify_one();
+    }
+
+    /// Repairs the maps after a failed write, from what they hold, until it holds.
+    pub async fn keep_repaired(&self, events: &EventLog) {
+        loop {
+            self.repair.notified().await;
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            let mut inner = self.lock();
+            let dump = self.datapath.dump();
+            match dump {
+                Ok(dump) => {
+                    let plan = inner.compiler.resync(dump);
+                    self.write(&plan, events);
+                }
+                Err(error) => {
+                    events.record("Node", EventKind::Warning, "ServiceMapReadFailed", chain(&error));
+                    self.repair.notify_one();
+                }
+            }
+        }
+    }
+
+    /// Services that select the pod, `namespace/name`.
+    pub fn of_pod(&self, key: &PodKey) -> Vec<String> {
+        let inner = self.lock();
+        let Some(pod) = inner.pods.values().find(|pod| pod.key == *key) else { return Vec::new() };
+        inner.wanted.values().filter(|s| s.selects(pod)).map(|s| s.key.to_string()).collect()
+    }
+
+    /// All services as the command line shows them.
+    pub fn views(&self) -> Vec<ServiceView> {
+        let inner = self.lock();
+        describe(&inner.compiler).into_iter().map(|view| inner.view(view)).collect()
+    }
+
+    /// Names of backends' counters: (service, backend) numbers to words.
+    pub fn names(&self) -> BTreeMap<(u32, u32), BackendName> {
+        let inner = self.lock();
+        let mut names = BTreeMap::new();
+        for service in describe(&inner.compiler) {
+            for port in &service.ports {
+                let label = if port.name.is_empty() { port.port.to_string() } else { port.name.clone() };
+                let ids = port.frontends.iter().filter_map(|frontend| frontend.service_id);
+                for id in ids.collect::<BTreeSet<u32>>() {
+                    for backend in &port.backends {
+                        let Some(backend_id) = backend.backend_id else { continue };
+                        let name = BackendName {
+                            service: format!("{}/{}:{label}", service.namespace, service.name),
+                            backend: SocketAddr::new(backend.addr, backend.port).to_string(),
+                            pod: backend.pod.clone(),
+                        };
+                        names.insert((id, backend_id), name);
+                    }
+                }
+            }
+        }
+        names
+    }
+}
+
+/// A backend's counters in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BackendName {
+    /// `namespace/name:port`.
+    pub service: String,
+    /// `addr:port`.
+    pub backend: String,
+    /// The pod behind it.
+    pub pod: Option<String>,
+}
+
+impl Inner {
+    fn view(&self, view: orlop_lb::ServiceView) -> ServiceView {
+        let key = ServiceKey::new(&view.namespace, &view.name).ok();
+        let wanted = key.as_ref().and_then(|key| self.wanted.get(key));
+        let node_port = |port: &orlop_lb::PortView| {
+            let own = wanted?.ports.iter().find(|own| own.port == port.port && own.protocol == port.protocol);
+            own?.node_port
+        };
+        let ports = view.ports.iter().map(|port| ServicePortView {
+            name: (!port.name.is_empty()).then(|| port.name.clone()),
+            protocol: port.protocol.to_string(),
+            port: port.port,
+            node_port: node_port(port),
+            backends: port.backends.iter().map(backend_view).collect(),
+        });
+        ServiceView {
+            ports: ports.collect(),
+            created: key.as_ref().and_then(|key| self.since.get(key).copied()),
+            namespace: view.namespace,
+            name: view.name,
+            kind: view.kind,
+            cluster_ips: view.cluster_ips,
+        }
+    }
+
+    fn input(&self, service: &Service) -> Input {
+        let pods: Vec<PodEndpoint> = self.pods.values().filter(|pod| service.selects(pod)).cloned().collect();
+        Input { service: service.clone(), endpoints: endpoints_from_pods(service, &pods) }
+    }
+}
+
+fn backend_view(backend: &orlop_lb::BackendView) -> BackendView {
+    BackendView { addr: backend.addr, port: backend.port, state: backend.status.to_string(), pod: backend.pod.clone() }
+}
