@@ -116,9 +116,16 @@ fn drive(step: &Step, action: PodAction, now: Timestamp, plan: &mut PodPlan) -> 
 }
 
 /// Every image that will be needed, from the start: while init containers run,
-/// the main ones' images are made ready.
+/// the main ones' images are made ready. A back-off is waited for first.
 fn images(open: &[&ContainerDesired], seen: &PodObserved, now: Timestamp, plan: &mut PodPlan) {
-    let images: BTreeSet<&ImageRef> = open.iter().map(|container| &container.image).collect();
+    let startable = open.iter().filter(|container| {
+        let (life, about) = life(seen, &container.name);
+        match due(life, about, now) {
+            Due::Now(_) => true,
+            Due::Later { .. } | Due::Never => false,
+        }
+    });
+    let images: BTreeSet<&ImageRef> = startable.map(|container| &container.image).collect();
     for image in images {
         match need(seen.images.get(image).unwrap_or(&Step::Absent), IMAGE, now) {
             Need::Nothing | Need::Patience => {}

@@ -28,8 +28,11 @@ pub(super) fn status(
     };
     let (ready, started) = match desired.role {
         ContainerRole::Main => (container_ready(seen, desired), container_started(seen, desired)),
-        // An init container is "ready" once it has succeeded.
-        ContainerRole::Init => (init_done(seen, desired), matches_running(life)),
+        // An init container is "ready" once it has succeeded and need not run again.
+        ContainerRole::Init => {
+            let again = plan.waiting.contains_key(&desired.name);
+            (init_done(seen, desired) && !again, matches_running(life))
+        }
     };
     ContainerStatus {
         name: desired.name.to_string(),

@@ -31,3 +31,8 @@ pub fn admit_pod(pod: &Pod) -> Result<Admitted, Rejection> {
 pub fn desired(spec: &str) -> PodDesired {
     admit_pod(&pod(spec)).unwrap_or_else(|rejection| panic!("{rejection}")).pod
 }
+
+/// A pod of one container that has these fields too.
+pub fn with(fields: &str) -> String {
+    format!("containers: [{{name: a, image: x:1, {fields}}}]")
+}

@@ -1,9 +1,10 @@
 //! Tables, scripts and random worlds for the pure pod core.
 
-mod admit;
+mod admitted;
 mod desired;
 mod env;
 mod probe;
 mod random;
+mod refused;
 mod scripts;
 mod world;

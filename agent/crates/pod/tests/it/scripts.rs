@@ -145,6 +145,13 @@ fn event(world: &mut World, line: &str) -> Option<()> {
             world.want.deletion = Some(Deletion { at: world.now, grace_secs: words.get(1)?.parse().ok()? });
         }
         "evicted" => world.seen.failed = Some(("Evicted".to_owned(), rest(1))),
+        // It finds what stands and runs again; steps that were under way were its own.
+        "agent-restarts" => {
+            world.seen.images.clear();
+            if world.seen.volumes == Step::InProgress {
+                world.seen.volumes = Step::Absent;
+            }
+        }
         "torn-down" => world.seen.teardown = Step::Ready,
         "tear-down-failed" => world.seen.teardown = world.fail("teardown", "FailedKillPod", &rest(1)),
         _ => return None,
