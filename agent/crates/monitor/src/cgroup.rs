@@ -59,6 +59,15 @@ impl Cgroup {
         Ok(cgroup)
     }
 
+    /// The only folder, on pure v2, once it exists.
+    pub fn unified(&self) -> Option<&Path> {
+        match &self.folders[..] {
+            // A file that only v2 has: a v1 host may have a single hierarchy, too.
+            [only] if only.join("cgroup.controllers").exists() => Some(only),
+            _ => None,
+        }
+    }
+
     /// `cgroup.procs` of every folder that exists.
     pub fn procs_files(&self) -> impl Iterator<Item = PathBuf> {
         self.folders.iter().map(|f| f.join("cgroup.procs")).filter(|f| f.exists())
@@ -77,7 +86,7 @@ impl Cgroup {
     /// Signals every process. A SIGKILL on v2 is one write that no fork escapes.
     pub fn signal(&self, signal: Signal) {
         if signal == Signal::SIGKILL
-            && let [only] = &self.folders[..]
+            && let Some(only) = self.unified()
             && fs::write(only.join("cgroup.kill"), "1").is_ok()
         {
             return;

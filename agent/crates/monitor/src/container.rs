@@ -1,6 +1,7 @@
 //! One attempt at a container: creation through libcontainer, its output, its end.
 
 use crate::cgroup::Cgroup;
+use crate::device;
 use crate::diagnosis::Diagnosis;
 use crate::error::{Error, chain};
 use crate::exec::{load_spec, receive_master, wait_for_exec};
@@ -274,6 +275,10 @@ fn start(dir: &Path, folder: &Path, create: &CreateContainer, cgroup: &mut Cgrou
     let log = Log::open(create.log.clone())?;
     let mut channels = open_channels(folder, &spec, create.stdin)?;
     let pid = build(dir, create, &mut channels)?;
+    if let Some(v2) = cgroup.unified() {
+        let resources = spec.linux().as_ref().and_then(|l| l.resources().as_ref());
+        device::confine(v2, resources.and_then(|r| r.devices().as_deref()).unwrap_or_default())?;
+    }
     // From here on a failure has a process to clean up: dropping out of this
     // function leads to `clean_up`, which kills the cgroup.
     for procs in &create.extra_cgroup_procs {

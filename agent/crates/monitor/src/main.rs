@@ -17,6 +17,7 @@ mod cgroup;
 mod clone;
 mod connection;
 mod container;
+mod device;
 mod diagnosis;
 mod error;
 mod exec;
