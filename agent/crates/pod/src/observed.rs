@@ -108,7 +108,8 @@ pub struct ProbeResults {
     /// The readiness probe's present result. Meaningless without one.
     pub ready: bool,
     /// The startup or liveness probe has failed for good: why the container is to
-    /// be killed, in the kubelet's words.
+    /// be killed, in the kubelet's words. Kept after the attempt's end until the next
+    /// one: what a probe ended runs again under `OnFailure` even if it exited 0.
     pub kill: Option<String>,
 }
 
@@ -125,7 +126,7 @@ pub struct ContainerObserved {
     /// to the next restart, and the exit at which it was set. As the agent recorded
     /// it in the attempt's note.
     pub backoff: Option<Backoff>,
-    /// Probes of the newest attempt.
+    /// Probes of the newest attempt; reset when the next one is begun.
     pub probes: ProbeResults,
     /// Image id (`sha256:…`) the newest attempt runs.
     pub image_id: Option<String>,

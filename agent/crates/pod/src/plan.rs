@@ -36,7 +36,9 @@ pub enum PodAction {
         name: ContainerName,
         /// Number of the attempt.
         attempt: u32,
-        /// To record with it.
+        /// The container's back-off from here on: to be put into
+        /// [`crate::ContainerObserved::backoff`] when the start is begun, and into the
+        /// attempt's note so that it is found again.
         backoff: Option<Backoff>,
     },
     /// Send SIGTERM (or the stop signal) and remember it.
@@ -47,7 +49,8 @@ pub enum PodAction {
         name: ContainerName,
         /// Seconds until the plan asks for a kill.
         grace_secs: u64,
-        /// For the `Killing` event.
+        /// The whole message of the `Killing` event: `Stopping container a`, or
+        /// `Container a failed liveness probe, will be restarted`.
         why: String,
     },
     /// Send SIGKILL to every process of it.

@@ -23,6 +23,7 @@ pub(super) fn spec(
 ) -> Option<PodDesired> {
     let path = Path::new("spec");
     refuse(&path, api, cx, out);
+    warn(&path, api, out);
     let (host_network, host_pid, host_ipc) =
         (api.host_network.unwrap_or(false), api.host_pid.unwrap_or(false), api.host_ipc.unwrap_or(false));
     let share_process_namespace = api.share_process_namespace.unwrap_or(false);
@@ -142,19 +143,19 @@ fn active_deadline(path: &Path, api: &PodSpec, out: &mut Findings) -> Option<u64
     None
 }
 
-/// Fields that Orlop does not act on. Every field of `PodSpec` is named here, so
-/// that a new one does not compile until it has an answer. What only a scheduler
-/// reads is no node's business once the pod is bound to it.
+/// Fields that Orlop does not act on: refused here, or warned of by `warn`. Every
+/// field of `PodSpec` is named here, so that a new one does not compile until it
+/// has an answer. What only a scheduler reads is no node's business.
 fn refuse(path: &Path, api: &PodSpec, cx: &AdmitContext, out: &mut Findings) {
     let PodSpec {
         active_deadline_seconds: _,
-        affinity,
-        automount_service_account_token,
+        affinity: _,
+        automount_service_account_token: _,
         containers: _,
         dns_config: _,
         dns_policy: _,
-        enable_service_links,
-        ephemeral_containers,
+        enable_service_links: _,
+        ephemeral_containers: _,
         host_aliases: _,
         host_ipc: _,
         host_network: _,
@@ -162,10 +163,10 @@ fn refuse(path: &Path, api: &PodSpec, cx: &AdmitContext, out: &mut Findings) {
         host_users,
         hostname: _,
         hostname_override,
-        image_pull_secrets,
+        image_pull_secrets: _,
         init_containers: _,
         node_name,
-        node_selector,
+        node_selector: _,
         os,
         overhead: _,
         preemption_policy: _,
@@ -204,38 +205,47 @@ fn refuse(path: &Path, api: &PodSpec, cx: &AdmitContext, out: &mut Findings) {
     for (field, _) in wrong_without.iter().filter(|(_, given)| *given) {
         out.not_yet(&path.child(field));
     }
-    let bound = text(node_name);
-    let runs_without = [
-        ("affinity", affinity.is_some() && !bound, "there is no scheduler here: the pod runs on this node"),
-        (
-            "nodeSelector",
-            node_selector.as_ref().is_some_and(|s| !s.is_empty()) && !bound,
-            "there is no scheduler here: the pod runs on this node",
-        ),
-        (
-            "automountServiceAccountToken",
-            *automount_service_account_token == Some(true),
-            "no token is mounted: not supported by Orlop yet",
-        ),
-        ("enableServiceLinks", *enable_service_links == Some(true), "no variables are made of Services by Orlop yet"),
-        (
-            "ephemeralContainers",
-            ephemeral_containers.as_ref().is_some_and(|list| !list.is_empty()),
-            "not supported by Orlop yet: they are not started",
-        ),
-        (
-            "imagePullSecrets",
-            image_pull_secrets.as_ref().is_some_and(|list| !list.is_empty()),
-            "not used: Orlop does not pull from registries yet",
-        ),
-    ];
-    for (field, _, why) in runs_without.iter().filter(|(_, given, _)| *given) {
-        out.warn(&path.child(field), *why);
-    }
     if let Some(name) = node_name.as_deref().filter(|name| !name.is_empty() && *name != cx.node_name) {
         out.invalid(&path.child("nodeName"), name, format_args!("this node is {:?}", cx.node_name));
     }
     if let Some(os) = os.as_ref().filter(|os| os.name != "linux") {
         out.unsupported(&path.child("os").child("name"), &os.name, &["linux"]);
+    }
+}
+
+/// Fields without which the pod can run: it is told.
+fn warn(path: &Path, api: &PodSpec, out: &mut Findings) {
+    let some = |count: Option<usize>| count.is_some_and(|count| count > 0);
+    let bound = api.node_name.as_deref().is_some_and(|name| !name.is_empty());
+    let runs_without = [
+        ("affinity", api.affinity.is_some() && !bound, "there is no scheduler here: the pod runs on this node"),
+        (
+            "nodeSelector",
+            some(api.node_selector.as_ref().map(|s| s.len())) && !bound,
+            "there is no scheduler here: the pod runs on this node",
+        ),
+        (
+            "automountServiceAccountToken",
+            api.automount_service_account_token == Some(true),
+            "no token is mounted: not supported by Orlop yet",
+        ),
+        (
+            "enableServiceLinks",
+            api.enable_service_links == Some(true),
+            "no variables are made of Services by Orlop yet",
+        ),
+        (
+            "ephemeralContainers",
+            some(api.ephemeral_containers.as_ref().map(Vec::len)),
+            "not supported by Orlop yet: they are not started",
+        ),
+        (
+            "imagePullSecrets",
+            some(api.image_pull_secrets.as_ref().map(Vec::len)),
+            "not used: Orlop does not pull from registries yet",
+        ),
+    ];
+    for (field, _, why) in runs_without.iter().filter(|(_, given, _)| *given) {
+        out.warn(&path.child(field), *why);
     }
 }

@@ -361,3 +361,45 @@ fn every_life_comes_to_its_end() {
     }
     assert!(longest > 50, "the lives are too easy: {longest}");
 }
+
+/// Texts that a manifest's author, or an attacker, may write.
+fn any_text() -> impl Strategy<Value = String> {
+    prop_oneof![".{0,80}", "[-a-z0-9./:@$()'=%+eEKMGi\\[\\]]{0,40}", "[a-z]{250,260}", "[0-9.]{1,60}[a-zA-Z]{0,3}"]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn admission_survives_any_text(texts in collection::vec(any_text(), 8), number in any::<i32>()) {
+        let mut pod = crate::desired::pod(
+            "{subdomain: s, volumes: [{name: v, hostPath: {path: /}}], containers: [{name: a, image: x, env: [{name: e}, {name: f, valueFrom: {fieldRef: {fieldPath: x}}}], ports: [{containerPort: 1, name: p}], volumeMounts: [{name: v, mountPath: /}], resources: {limits: {cpu: 1}}}]}",
+        );
+        let [name, image, quantity, field, port, path, host, variable] = texts.try_into().unwrap();
+        pod.metadata.name = Some(name.clone());
+        pod.metadata.labels = Some([(host.clone(), field.clone())].into());
+        let spec = pod.spec.as_mut().unwrap();
+        spec.hostname = Some(host);
+        spec.active_deadline_seconds = Some(i64::from(number));
+        spec.termination_grace_period_seconds = Some(i64::from(number));
+        let container = &mut spec.containers[0];
+        container.image = Some(image);
+        let limits = container.resources.as_mut().unwrap().limits.as_mut().unwrap();
+        limits.values_mut().for_each(|limit| limit.0 = quantity.clone());
+        container.ports.as_mut().unwrap()[0].name = Some(port);
+        container.ports.as_mut().unwrap()[0].container_port = number;
+        container.volume_mounts.as_mut().unwrap()[0].mount_path = path;
+        let env = container.env.as_mut().unwrap();
+        env[0].value = Some(variable);
+        env[1].value_from.as_mut().unwrap().field_ref.as_mut().unwrap().field_path = field;
+        match crate::desired::admit_pod(&pod) {
+            Ok(admitted) => {
+                prop_assert_eq!(admitted.pod.key.name(), name);
+                prop_assert!(admitted.pod.hostname.len() <= 63);
+                let mounts = &admitted.pod.containers[0].mounts;
+                prop_assert!(mounts.iter().all(|m| m.mount_path.is_absolute()));
+            }
+            Err(rejection) => prop_assert!(!rejection.errors.is_empty()),
+        }
+    }
+}
