@@ -16,7 +16,7 @@
 //!   moment at which it changes by itself.
 //! * [`status`] and [`pod_ready`] are what the API shows; [`pod_serving`] is what
 //!   Services go by, and it turns false first.
-//! * [`env`] resolves a container's environment and expands `$(NAME)`.
+//! * [`mod@env`] resolves a container's environment and expands `$(NAME)`.
 //! * [`Prober`] says when to probe and what the results mean.
 //!
 //! Nothing here reads a clock, a file or a socket; all of it is tested with tables
