@@ -81,11 +81,29 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// Reads the file, if one is named, and puts flags over it.
+    /// [`Config::read`], and everything is there to run pods.
     ///
     /// # Errors
     /// Names the file and key, or the flag, and what is wrong with it.
     pub fn load(args: AgentArgs) -> Result<Self> {
+        let config = Self::read(args)?;
+        ensure!(
+            config.manifests.is_some(),
+            "nothing to run: name a folder of manifests with --manifests DIR (joining an API server is not built yet)"
+        );
+        let monitor = config.monitor.display();
+        ensure!(
+            config.monitor.is_file(),
+            "the monitor {monitor} is not there: install orlop-monitor beside orlop or name it with --monitor"
+        );
+        Ok(config)
+    }
+
+    /// Reads the file, if one is named, and puts flags over it.
+    ///
+    /// # Errors
+    /// Names the file and key, or the flag, and what is wrong with it.
+    pub fn read(args: AgentArgs) -> Result<Self> {
         let file = args.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
         let or = |flag: Option<PathBuf>, file: Option<PathBuf>, default: &str| {
             flag.or(file).unwrap_or_else(|| PathBuf::from(default))
@@ -116,10 +134,6 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
-        ensure!(
-            self.manifests.is_some(),
-            "nothing to run: name a folder of manifests with --manifests DIR (joining an API server is not built yet)"
-        );
         for (index, cidr) in self.pod_cidrs.iter().enumerate() {
             for other in &self.pod_cidrs[..index] {
                 let same_family = cidr.addr().is_ipv4() == other.addr().is_ipv4();
@@ -148,11 +162,6 @@ impl Config {
         // sun_path holds 108 bytes; the longest socket is pods/UID/monitor.sock.
         let longest = self.run_dir.as_os_str().len() + "/pods/00000000-0000-0000-0000-000000000000/monitor.sock".len();
         ensure!(longest < 108, "--run-dir {} is too long for the sockets below it", self.run_dir.display());
-        let monitor = self.monitor.display();
-        ensure!(
-            self.monitor.is_file(),
-            "the monitor {monitor} is not there: install orlop-monitor beside orlop or name it with --monitor"
-        );
         Ok(())
     }
 

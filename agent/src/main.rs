@@ -8,11 +8,13 @@ mod events;
 mod manifest;
 mod node;
 mod pod;
+mod reset;
 mod run;
 mod server;
 mod services;
 mod socket;
 
+use reset::reset;
 use run::run_agent;
 use std::process::ExitCode;
 

@@ -20,7 +20,6 @@ use orlop_runtime::{CgroupVersion, HostCapabilities};
 use orlop_volume::{NodeFiles, Roots};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 /// See the module's text.
@@ -57,8 +56,6 @@ pub(crate) struct Node {
     pub pods: Pods,
     /// Manifests as they are now.
     pub manifests: RwLock<Arc<ManifestSet>>,
-    /// Number of the last exec.
-    pub execs: AtomicU64,
     /// Files of the node that pods' files are made from.
     pub files: NodeFiles,
 }
@@ -181,11 +178,6 @@ impl Node {
     pub fn storage_bytes(&self) -> u64 {
         let stat = nix::sys::statvfs::statvfs(&self.config.root_dir);
         stat.map_or(0, |stat| stat.blocks() * stat.fragment_size())
-    }
-
-    /// A number for an exec.
-    pub fn next_exec(&self) -> u64 {
-        self.execs.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Manifests as they are now.

@@ -20,7 +20,6 @@ use orlop_runtime::{CgroupVersion, HostCapabilities};
 use orlop_volume::NodeFiles;
 use std::fs::{self, File};
 use std::io::IsTerminal;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -171,7 +170,6 @@ async fn set_up(config: Config) -> Result<Node> {
         datapath,
         pods: Pods::default(),
         manifests: RwLock::new(Arc::new(ManifestSet::default())),
-        execs: AtomicU64::new(1),
         files: NodeFiles::of_this_machine(),
         config,
     })

@@ -1,16 +1,15 @@
 //! The command line's socket: one request a connection.
 
+mod exec;
+
 use crate::api::{ErrorKind, ErrorView, LogView, PodName, Request, Response};
 use crate::node::Node;
 use crate::pod::{PodSnapshot, pod_detail, pod_view, refused_detail, refused_view};
 use crate::socket;
 use anyhow::{Context, Result};
 use orlop_model::ContainerName;
-use orlop_pod::Lifecycle;
 use orlop_wire::frame::FrameError;
-use orlop_wire::{Exec, ExecUser};
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -59,7 +58,7 @@ pub(crate) async fn serve(node: Arc<Node>, listener: UnixListener) {
 async fn converse(node: &Arc<Node>, stream: &UnixStream) -> Result<(), FrameError> {
     let (request, fds): (Request, _) = socket::receive(stream).await?;
     if let Request::Exec { pod, container, command, tty } = request {
-        return exec(node, stream, (pod, container), command, tty, fds).await;
+        return exec::converse(node, stream, exec::Asked { pod, container, command, tty }, fds).await;
     }
     let response = answer(node, request).await.unwrap_or_else(Response::Error);
     socket::send(stream, &response, &[]).await
@@ -149,69 +148,13 @@ fn log(node: &Node, pod: &PodName, name: Option<&str>) -> Result<LogView, ErrorV
     let pod = find(node, pod)?;
     let name = container(&pod, name, false)?;
     let seen = pod.seen.containers.get(&name);
+    let view = pod_view(&pod).containers.into_iter().find(|c| c.name == name.as_str());
+    let (state, why) = view.map_or((String::new(), None), |view| (view.state, view.reason));
     let attempt = seen.and_then(|c| c.attempt).ok_or_else(|| {
-        let waiting = pod_view(&pod).containers.into_iter().find(|c| c.name == name.as_str());
-        let why = waiting.and_then(|c| c.reason).unwrap_or_else(|| "ContainerCreating".to_owned());
-        invalid(format!("container {name} of pod {} has not run yet: {why}", pod.want.key))
+        let why = why.unwrap_or_else(|| "ContainerCreating".to_owned());
+        failed(format!("container {name} of pod {} has not run yet: {why}", pod.want.key))
     })?;
-    let ended_for_good = matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"));
-    let live = !ended_for_good && pod.want.deletion.is_none();
+    // One that will run again is shown as waiting, never as terminated.
+    let live = state != "terminated" && pod.want.deletion.is_none();
     Ok(LogView { dir: node.log_dir(&pod.want).join(name.as_str()), attempt, live })
-}
-
-async fn exec(
-    node: &Node,
-    stream: &UnixStream,
-    (pod, name): (PodName, Option<String>),
-    command: Vec<String>,
-    tty: bool,
-    fds: Vec<OwnedFd>,
-) -> Result<(), FrameError> {
-    let started = start_exec(node, (pod, name), command, tty, fds).await;
-    let handle = match started {
-        Ok(handle) => handle,
-        Err(error) => return socket::send(stream, &Response::Error(error), &[]).await,
-    };
-    let master: Vec<_> = handle.master.iter().map(AsFd::as_fd).collect();
-    socket::send(stream, &Response::ExecStarted, &master).await?;
-    let response = match handle.exit.await {
-        Ok(exit) => Response::ExecExited { code: exit.code },
-        Err(_) => Response::Error(failed("the pod's monitor is gone, the exit code with it".to_owned())),
-    };
-    socket::send(stream, &response, &[]).await
-}
-
-async fn start_exec(
-    node: &Node,
-    (pod, name): (PodName, Option<String>),
-    command: Vec<String>,
-    tty: bool,
-    fds: Vec<OwnedFd>,
-) -> Result<orlop_runtime::ExecHandle, ErrorView> {
-    let pod = find(node, &pod)?;
-    let name = container(&pod, name.as_deref(), true)?;
-    if command.is_empty() {
-        return Err(invalid("no command given: orlop exec POD -- COMMAND".to_owned()));
-    }
-    let id = match pod.seen.containers.get(&name).map(|c| &c.life) {
-        Some(Lifecycle::Running { id, .. }) => id.clone(),
-        _ => return Err(invalid(format!("container {name} of pod {} is not running", pod.want.key))),
-    };
-    let monitor = pod.monitor.as_ref().ok_or_else(|| failed(format!("pod {} has no sandbox", pod.want.key)))?;
-    let streams = match (tty, <[OwnedFd; 3]>::try_from(fds)) {
-        (true, _) => None,
-        (false, Ok(fds)) => Some(fds),
-        (false, Err(_)) => return Err(invalid("exec without a terminal needs stdin, stdout and stderr".to_owned())),
-    };
-    let exec = Exec {
-        id,
-        exec_id: node.next_exec(),
-        args: command,
-        env: if tty { vec!["TERM=xterm".to_owned()] } else { Vec::new() },
-        cwd: None,
-        tty,
-        user: ExecUser::default(),
-        timeout_ms: None,
-    };
-    monitor.exec(exec, streams).await.map_err(|error| failed(crate::pod::chain(&error)))
 }

@@ -61,6 +61,15 @@ Stopping it touches no pod: they run on, and the next agent takes them over.
 Example:
   orlop agent --manifests /etc/orlop/manifests --pod-cidr 10.1.0.0/24 --service-cidr 10.96.0.0/16")]
     Agent(Box<AgentArgs>),
+    /// End all pods of a node and remove everything it made.
+    #[command(
+        after_help = "The agent must not be running. Takes the agent's own flags, or its --config, to find what it made:
+pods, cgroups, links, eBPF maps and programs, and the root, state, run and log folders with images and logs.
+
+Example:
+  systemctl stop orlop && orlop reset --config /etc/orlop/config.yaml"
+    )]
+    Reset(Box<AgentArgs>),
     /// List pods.
     #[command(after_help = "Examples:
   orlop ps -n prod        only one namespace

@@ -70,6 +70,7 @@ fn run(cli: Cli, streams: &Streams) -> Result<u8, CliError> {
     let now = Timestamp::now();
     match cli.verb {
         Verb::Agent(args) => crate::run_agent(*args).map_err(CliError::Agent)?,
+        Verb::Reset(args) => crate::reset(*args).map_err(CliError::Agent)?,
         Verb::Ps(args) => ps::run(&client, streams, &args, now)?,
         Verb::Logs(args) => logs::run(&client, streams, &args, now)?,
         Verb::Exec(args) => return exec::run(&client, streams, &args),

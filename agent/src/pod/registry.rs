@@ -231,7 +231,10 @@ fn judge(set: &ManifestSet, cx: &AdmitContext) -> Judged {
                     continue;
                 }
                 let object = crate::node::pod_object(&admitted.pod);
-                judged.warnings.extend(admitted.warnings.iter().map(|w| (object.clone(), w.to_string())));
+                // Who says nothing about DNS need not hear that the node has no cluster DNS.
+                let silent = manifest.pod.spec.as_ref().is_some_and(|spec| spec.dns_policy.is_none());
+                let told = admitted.warnings.iter().filter(|w| !(silent && w.path == "spec.dnsPolicy"));
+                judged.warnings.extend(told.map(|w| (object.clone(), w.to_string())));
                 judged.pods.insert(uid, (manifest.clone(), admitted.pod));
             }
         }

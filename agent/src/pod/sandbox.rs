@@ -17,6 +17,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -126,14 +127,12 @@ impl Phases {
 /// # Errors
 /// What failed, with the reason `CreatePodSandboxError` or the like. What was made
 /// is found and used by the next try.
-pub(crate) async fn create(node: &Node, want: &PodDesired) -> Result<Sandbox, StepError> {
+pub(crate) async fn create(node: &Arc<Node>, want: &PodDesired) -> Result<Sandbox, StepError> {
     let failed = |error: &dyn std::error::Error| StepError::new("CreatePodSandboxError", error);
     let mut phases = Phases::begin();
-    node.cgroups.make_pod(&want.uid, want.qos, &want.resources, None).map_err(|e| failed(&e))?;
-    fs::create_dir_all(node.log_dir(want)).map_err(|e| failed(&e))?;
-    if !want.host_ipc {
-        shared_memory(&node.config.pod_run(want.uid.as_str()).join("shm")).map_err(|e| failed(&*e))?;
-    }
+    let (node_too, want_too) = (Arc::clone(node), want.clone());
+    let made = tokio::task::spawn_blocking(move || folders(&node_too, &want_too)).await;
+    made.map_err(|e| failed(&e))?.map_err(|e| failed(&*e))?;
     phases.end("cgroup");
     let ips = addresses(node, want)?;
     phases.end("address");
@@ -141,17 +140,27 @@ pub(crate) async fn create(node: &Node, want: &PodDesired) -> Result<Sandbox, St
         Monitor::start(&node.config.monitor, &sandbox_config(node, want)).await.map_err(|e| failed(&e))?;
     phases.end("monitor");
     let mut sandbox = Sandbox::new(monitor, snapshot, events, ips);
-    if !want.host_network {
-        if let Err(error) = connect(node, want, &sandbox.ips, &mut phases).await {
-            // Without its network the sandbox is worth nothing: the next try makes all anew.
-            if let Err(error) = sandbox.monitor.shutdown().await {
-                tracing::warn!(pod = %want.key, err = %chain(&error), "monitor of a failed sandbox not ended");
-            }
-            return Err(error);
+    if !want.host_network
+        && let Err(error) = connect(node, want, &sandbox.ips, &mut phases).await
+    {
+        // Without its network the sandbox is worth nothing: the next try makes all anew.
+        if let Err(error) = sandbox.monitor.shutdown().await {
+            tracing::warn!(pod = %want.key, err = %chain(&error), "monitor of a failed sandbox not ended");
         }
+        return Err(error);
     }
     sandbox.phases = phases.take();
     Ok(sandbox)
+}
+
+/// Cgroup, log folder and shared memory.
+fn folders(node: &Node, want: &PodDesired) -> anyhow::Result<()> {
+    node.cgroups.make_pod(&want.uid, want.qos, &want.resources, None)?;
+    fs::create_dir_all(node.log_dir(want))?;
+    if !want.host_ipc {
+        shared_memory(&node.config.pod_run(want.uid.as_str()).join("shm"))?;
+    }
+    Ok(())
 }
 
 /// `/dev/shm` of all the pod's containers.
@@ -207,55 +216,73 @@ pub(crate) async fn connect(
 ///
 /// # Errors
 /// Something could not be removed; it is tried again.
-pub(crate) async fn remove(node: &Node, want: &PodDesired, sandbox: Option<Sandbox>) -> Result<(), StepError> {
-    let mut errors = Vec::new();
-    if let Some(sandbox) = sandbox {
-        // It may live after all: a socket can break for other reasons.
-        let _ = sandbox.monitor.shutdown().await;
-    }
-    kill_processes(node, want, &mut errors);
-    disconnect(node, want, &mut errors).await;
-    super::container::remove_all(node, want, &mut errors);
-    remove_run_dir(node, want, &mut errors);
-    done(errors)
+pub(crate) async fn remove(node: &Arc<Node>, want: &PodDesired, sandbox: Option<Sandbox>) -> Result<(), StepError> {
+    let errors = end(node, want, sandbox).await;
+    on_blocking_thread(node, want, errors, remove_files).await
 }
 
 /// Takes the whole pod down; of one that is to be deleted nothing is left after.
 ///
 /// # Errors
 /// All that could not be removed; it is tried again.
-pub(crate) async fn tear_down(node: &Node, want: &PodDesired, sandbox: Option<Sandbox>) -> Result<(), StepError> {
-    let mut errors = Vec::new();
-    if let Some(sandbox) = sandbox
-        && let Err(error) = sandbox.monitor.shutdown().await
-    {
-        tracing::warn!(pod = %want.key, err = %chain(&error), "monitor did not end by itself");
-    }
-    kill_processes(node, want, &mut errors);
-    disconnect(node, want, &mut errors).await;
-    super::container::remove_all(node, want, &mut errors);
-    remove_run_dir(node, want, &mut errors);
-    if let Err(error) = orlop_volume::tear_down(&want.uid, &Roots::new(&node.config.root_dir)) {
-        errors.push(chain(&error));
-    }
-    let mut ipam = node.ipam.lock().expect("no panic while addresses are held");
-    if let Err(error) = ipam.release(&want.uid, Timestamp::now()) {
-        errors.push(chain(&error));
-    }
-    drop(ipam);
-    if want.deletion.is_some() && errors.is_empty() {
-        let (logs, record) = (node.log_dir(want), node.config.record(want.uid.as_str()));
-        forget_not_found(fs::remove_dir_all(&logs), &logs, &mut errors);
-        // Last: as long as it is there, a restart finds the pod.
-        forget_not_found(fs::remove_file(&record), &record, &mut errors);
-    }
-    done(errors)
+pub(crate) async fn tear_down(node: &Arc<Node>, want: &PodDesired, sandbox: Option<Sandbox>) -> Result<(), StepError> {
+    let errors = end(node, want, sandbox).await;
+    on_blocking_thread(node, want, errors, |node, want, errors| {
+        remove_files(node, want, errors);
+        if let Err(error) = orlop_volume::tear_down(&want.uid, &Roots::new(&node.config.root_dir)) {
+            errors.push(chain(&error));
+        }
+        let mut ipam = node.ipam.lock().expect("no panic while addresses are held");
+        if let Err(error) = ipam.release(&want.uid, Timestamp::now()) {
+            errors.push(chain(&error));
+        }
+        drop(ipam);
+        if want.deletion.is_some() && errors.is_empty() {
+            let (logs, record) = (node.log_dir(want), node.config.record(want.uid.as_str()));
+            forget_not_found(fs::remove_dir_all(&logs), &logs, errors);
+            // Last: as long as it is there, a restart finds the pod.
+            forget_not_found(fs::remove_file(&record), &record, errors);
+        }
+    })
+    .await
 }
 
-fn kill_processes(node: &Node, want: &PodDesired, errors: &mut Vec<String>) {
+/// Ends the monitor and takes the pod off the wire, both at once: each has to wait
+/// for the kernel.
+async fn end(node: &Node, want: &PodDesired, sandbox: Option<Sandbox>) -> Vec<String> {
+    let mut errors = Vec::new();
+    let shutdown = async {
+        let Some(sandbox) = sandbox else { return };
+        if let Err(error) = sandbox.monitor.shutdown().await {
+            // What it leaves is killed by cgroup and unmounted by path.
+            tracing::warn!(pod = %want.key, err = %chain(&error), "monitor did not end by itself");
+        }
+    };
+    tokio::join!(shutdown, disconnect(node, want, &mut errors));
+    errors
+}
+
+async fn on_blocking_thread(
+    node: &Arc<Node>,
+    want: &PodDesired,
+    mut errors: Vec<String>,
+    work: fn(&Node, &PodDesired, &mut Vec<String>),
+) -> Result<(), StepError> {
+    let (node, want) = (Arc::clone(node), want.clone());
+    let done = tokio::task::spawn_blocking(move || {
+        work(&node, &want, &mut errors);
+        errors
+    });
+    let errors = done.await.unwrap_or_else(|error| vec![error.to_string()]);
+    if errors.is_empty() { Ok(()) } else { Err(StepError::text("FailedKillPod", errors.join("; "))) }
+}
+
+fn remove_files(node: &Node, want: &PodDesired, errors: &mut Vec<String>) {
     if let Err(error) = node.cgroups.pod(&want.uid, want.qos).remove(REAP_WITHIN) {
         errors.push(chain(&error));
     }
+    super::container::remove_all(node, want, errors);
+    remove_run_dir(node, want, errors);
 }
 
 async fn disconnect(node: &Node, want: &PodDesired, errors: &mut Vec<String>) {
@@ -289,10 +316,6 @@ pub(super) fn forget_not_found(result: io::Result<()>, path: &Path, errors: &mut
         }
         Ok(()) | Err(_) => {}
     }
-}
-
-fn done(errors: Vec<String>) -> Result<(), StepError> {
-    if errors.is_empty() { Ok(()) } else { Err(StepError::text("FailedKillPod", errors.join("; "))) }
 }
 
 /// Where a container's writable layer and bundle are.

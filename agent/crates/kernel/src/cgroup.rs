@@ -154,6 +154,16 @@ impl CgroupRoot {
         self.leaf("monitors")
     }
 
+    /// Removes the pods' and the monitors' cgroups, killing what still runs in them;
+    /// the root itself stays.
+    ///
+    /// # Errors
+    /// Something outlives `at_most`.
+    pub fn remove_pods(&self, at_most: Duration) -> Result<(), KernelError> {
+        remove_dirs(&self.dirs("kubepods"), at_most)?;
+        remove_dirs(&self.dirs("monitors"), at_most)
+    }
+
     /// Removes the root with everything in it, killing what still runs. For
     /// nodes that own their root: demonstrations and tests. Refuses `/`.
     ///
