@@ -1,7 +1,7 @@
 //! The flow table.
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
-use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use orlop_ebpf_abi::{Flow, FlowFlags, FlowKey, UDP_IDLE_S};
 
 use crate::maps::FLOWS;
@@ -37,10 +37,11 @@ pub fn key(src: Ip, src_port: u16, dst: Ip, dst_port: u16, proto: u8) -> (Key, b
     (Key(key), src_hi)
 }
 
+/// Seconds of the monotonic clock, to the last tick: cheap enough for each packet.
 #[inline(always)]
 pub fn now_s() -> u32 {
     // SAFETY: takes and touches nothing.
-    (unsafe { bpf_ktime_get_boot_ns() } / NANOSECONDS) as u32
+    (unsafe { bpf_ktime_get_coarse_ns() } / NANOSECONDS) as u32
 }
 
 #[inline(always)]
@@ -65,8 +66,8 @@ pub fn plain(service: u32, backend: u32, flags: u32, isn: u32) -> Flow {
 #[inline(always)]
 pub fn learn(packet: &Packet, service: u32, backend: u32) {
     let (key, src_hi) = key(packet.src, packet.src_port, packet.dst, packet.dst_port, packet.proto);
-    if let Some(flow) = find(&key)
-        && packet.proto == UDP
+    if packet.proto == UDP
+        && let Some(flow) = find(&key)
         && flow.service == service
         && flow.backend == backend
         && now_s().wrapping_sub(flow.seen_s) <= UDP_IDLE_S

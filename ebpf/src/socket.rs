@@ -117,12 +117,13 @@ fn note(ctx: &SockAddrContext, proto: u8, asked: (Ip, u16), chosen: &Chosen) {
         service: chosen.service,
         backend: chosen.backend,
     };
-    match storage(ctx) {
-        Some(old) => *old = value,
-        // SAFETY: as in `storage`.
-        None => unsafe {
-            SOCKETS.get_or_insert_ptr_mut(ctx, Some(&mut value));
-        },
+    // SAFETY: as in `storage`; a storage that was there keeps its old content and
+    // is written over.
+    unsafe {
+        let stored = SOCKETS.get_or_insert_ptr_mut(ctx, Some(&mut value));
+        if !stored.is_null() {
+            *stored = value;
+        }
     }
 }
 

@@ -72,7 +72,7 @@ pub struct Flow {
     /// TCP: sequence number of the SYN that was counted, which tells a
     /// retransmission from a new connection on the same ports.
     pub isn: u32,
-    /// Seconds since boot of the last packet that a program met.
+    /// Seconds of the monotonic clock at the last packet that a program met.
     pub seen_s: u32,
     /// Address to put in, by [`FlowFlags::DNAT`] and [`FlowFlags::REVERSE`].
     pub nat_addr: Addr,

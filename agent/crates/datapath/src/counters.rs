@@ -25,6 +25,9 @@ pub struct PodCounters {
     pub icmp_errors_to: u64,
 }
 
+/// Service number and backend id; backend 0 stands for refusals.
+pub type ServiceBackend = (u32, u32);
+
 /// Counters of one (service, backend).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct ServiceCounters {
@@ -99,7 +102,7 @@ impl Datapath {
     ///
     /// # Errors
     /// A map that cannot be read.
-    pub fn service_counters(&self) -> Result<Vec<((u32, u32), ServiceCounters)>, Error> {
+    pub fn service_counters(&self) -> Result<Vec<(ServiceBackend, ServiceCounters)>, Error> {
         let mut all = Vec::new();
         for key in self.service_counters.keys()? {
             let values = self.service_counters.get_per_cpu(&key, self.cpus)?;

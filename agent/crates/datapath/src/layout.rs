@@ -22,7 +22,7 @@ impl Layout {
     /// Makes the folders.
     pub fn create(root: &Path) -> Result<Self, Error> {
         let existing = root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-        let on_bpffs = statfs(existing).is_ok_and(|stat| stat.filesystem_type().0 as i64 == sys::BPF_FS_MAGIC);
+        let on_bpffs = statfs(existing).is_ok_and(|stat| stat.filesystem_type().0 == sys::BPF_FS_MAGIC);
         if !on_bpffs {
             return Err(Error::NoBpffs { path: root.to_path_buf() });
         }

@@ -24,7 +24,7 @@ mod sys;
 mod table;
 mod tables;
 
-pub use counters::{PodCounters, ServiceCounters};
+pub use counters::{PodCounters, ServiceBackend, ServiceCounters};
 pub use error::Error;
 pub use load::{Config, Datapath, remove_all};
 pub use orlop_ebpf_abi::{DropReason, Traffic};

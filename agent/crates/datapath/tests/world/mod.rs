@@ -220,6 +220,9 @@ impl World {
             pod_mac: [2, 0, 0, 0, 2, number],
             host_mac: [2, 0, 0, 0, 1, number],
         };
+        if !six {
+            fs::write(format!("/proc/sys/net/ipv6/conf/pod{number}/disable_ipv6"), "1").unwrap();
+        }
         // Before the first packet, so that counters and statistics start alike.
         let index = ifindex(&format!("pod{number}"));
         self.datapath().attach_pod(index, &attachment).unwrap();
@@ -237,7 +240,7 @@ impl World {
                 ip(&format!("neigh replace fe80::ecee lladdr {host} dev eth0 nud permanent"));
             }
         });
-        for (addr, bits) in [(&v4, 32), (&v6, 128)] {
+        for (addr, bits) in [(&v4, 32), (&v6, 128)].into_iter().take(if six { 2 } else { 1 }) {
             ip(&format!("route add {addr}/{bits} dev pod{number}"));
             ip(&format!("neigh replace {addr} lladdr {pod} dev pod{number} nud permanent"));
         }
