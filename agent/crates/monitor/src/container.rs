@@ -4,26 +4,23 @@ use crate::cgroup::Cgroup;
 use crate::device;
 use crate::diagnosis::Diagnosis;
 use crate::error::{Error, chain};
-use crate::exec::{load_spec, receive_master, wait_for_exec};
+use crate::exec::{load_spec, wait_for_exec};
 use crate::exec_child::set_oom_score;
 use crate::executor::{InitExecutor, command_error};
-use crate::log::{Lines, Log, Stream};
+use crate::log::Log;
+use crate::prepare::{Channels, Output, make_working_dir, open_channels, terminal_output};
 use crate::record::{Stored, store};
 use jiff::Timestamp;
 use libcontainer::container::builder::ContainerBuilder;
-use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::syscall::syscall::SyscallType;
-use nix::fcntl::{FcntlArg, OFlag, fcntl, openat};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::stat::Mode;
-use nix::unistd::{Gid, Pid, Uid, fchown, pipe2};
+use nix::unistd::Pid;
 use orlop_model::ContainerId;
 use orlop_wire::{AttemptRecord, ContainerStatus, CreateContainer, Exit, StartFailure};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 /// kubelet's `MaxContainerTerminationMessageLength`.
@@ -31,14 +28,6 @@ const MESSAGE_BYTES_MAX: u64 = 4096;
 /// Most that is read from a pipe at once when its container has ended: more than
 /// the largest unprivileged pipe holds (`/proc/sys/fs/pipe-max-size`).
 const DRAIN_BYTES_MAX: usize = 2 << 20;
-
-/// One of the container's outputs.
-pub struct Output {
-    /// Non-blocking read end, or a terminal's master.
-    pub fd: OwnedFd,
-    stream: Stream,
-    lines: Lines,
-}
 
 /// What only an attempt of this monitor's own has.
 pub struct Live {
@@ -64,15 +53,6 @@ pub struct Container {
     /// `None` for one that an earlier monitor started or that never ran.
     pub live: Option<Live>,
     folder: PathBuf,
-}
-
-/// The write ends and the listener that only the creation needs.
-struct Channels {
-    outputs: Vec<Output>,
-    writers: Vec<OwnedFd>,
-    stdin: Option<(OwnedFd, OwnedFd)>,
-    console: Option<(UnixListener, PathBuf)>,
-    report: (OwnedFd, OwnedFd),
 }
 
 impl Container {
@@ -336,76 +316,6 @@ fn notify_start(dir: &Path, id: &ContainerId) -> Result<(), Error> {
     libcontainer::notify_socket::NotifySocket::new(path)
         .notify_container_start()
         .map_err(|error| Error::Libcontainer(chain(&error)))
-}
-
-fn open_channels(folder: &Path, spec: &Spec, stdin: bool) -> Result<Channels, Error> {
-    let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(Error::call("pipe"));
-    let process = spec.process().as_ref();
-    let user = process.map(|p| (p.user().uid(), p.user().gid())).unwrap_or_default();
-    let (mut outputs, mut writers, mut console) = (Vec::new(), Vec::new(), None);
-    if process.and_then(|p| p.terminal()).unwrap_or(false) {
-        // Bound through the folder's descriptor: socket paths end at 108 bytes.
-        let here = File::open(folder).map_err(Error::file("open", folder))?;
-        let path = PathBuf::from(format!("/proc/self/fd/{}/console.sock", here.as_raw_fd()));
-        let listener = UnixListener::bind(&path).map_err(Error::file("bind", folder.join("console.sock")))?;
-        console = Some((listener, folder.join("console.sock")));
-    } else {
-        for stream in [Stream::Stdout, Stream::Stderr] {
-            let (fd, write) = pipe()?;
-            set_nonblocking(&fd)?;
-            // A process that is not root opens /dev/stdout by name, as with a shell's
-            // `>/dev/stdout`, only if the pipe is its own.
-            fchown(&write, Some(Uid::from_raw(user.0)), Some(Gid::from_raw(user.1))).map_err(Error::call("fchown"))?;
-            outputs.push(Output { fd, stream, lines: Lines::default() });
-            writers.push(write);
-        }
-    }
-    let stdin = if stdin && console.is_none() { Some(pipe()?) } else { None };
-    Ok(Channels { outputs, writers, stdin, console, report: pipe()? })
-}
-
-fn terminal_output(listener: &UnixListener) -> Result<Output, Error> {
-    listener.set_nonblocking(true).map_err(Error::call("fcntl"))?;
-    let (socket, _) = listener.accept().map_err(Error::call("accept the terminal"))?;
-    let fd = receive_master(&socket.into())?;
-    set_nonblocking(&fd)?;
-    Ok(Output { fd, stream: Stream::Stdout, lines: Lines::default() })
-}
-
-fn set_nonblocking(fd: &OwnedFd) -> Result<(), Error> {
-    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map(drop).map_err(Error::call("fcntl"))
-}
-
-/// Makes the working directory in the root filesystem if it is missing, as runc
-/// does; libcontainer only changes into it. Each step is opened inside the root, so
-/// that no link of the image leads out of it.
-fn make_working_dir(bundle: &Path, spec: &Spec) -> Result<(), Error> {
-    use nix::fcntl::{OpenHow, ResolveFlag, openat2};
-    let (Some(root), Some(process)) = (spec.root().as_ref(), spec.process().as_ref()) else { return Ok(()) };
-    let cwd = process.cwd().strip_prefix("/").unwrap_or(process.cwd());
-    let root = bundle.join(root.path());
-    let how = OpenHow::new()
-        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let base = openat(nix::fcntl::AT_FDCWD, &root, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::file("open", &root)(errno.into()))?;
-    let mut done = PathBuf::new();
-    let mut parent = base.try_clone().map_err(Error::call("dup"))?;
-    for part in cwd.components() {
-        done.push(part);
-        parent = match openat2(&base, &done, how) {
-            Ok(fd) => fd,
-            Err(nix::errno::Errno::ENOENT) => {
-                // Below a volume's mount point it would be hidden; harmless.
-                nix::sys::stat::mkdirat(&parent, part.as_os_str(), Mode::from_bits_truncate(0o755))
-                    .map_err(|errno| Error::file("create working directory", &done)(errno.into()))?;
-                openat2(&base, &done, how).map_err(|errno| Error::file("open", &done)(errno.into()))?
-            }
-            // A read-only or odd root: libcontainer's chdir has the last word.
-            Err(_) => return Ok(()),
-        };
-    }
-    Ok(())
 }
 
 /// For the caller that must end a process without waiting for it.

@@ -252,8 +252,8 @@ mod tests {
         let kmsg = folder.join("kmsg");
         let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
         nix::sys::stat::mknod(&kmsg, nix::sys::stat::SFlag::S_IFCHR, mode, nix::sys::stat::makedev(1, 11)).unwrap();
-        check("null", &[refuse.clone()], "/dev/null", 0);
-        check("zero", &[refuse.clone()], "/dev/zero", 0);
+        check("null", std::slice::from_ref(&refuse), "/dev/null", 0);
+        check("zero", std::slice::from_ref(&refuse), "/dev/zero", 0);
         check("kmsg", &[refuse], kmsg.to_str().unwrap(), libc::EPERM);
         check("privileged", &[all], kmsg.to_str().unwrap(), 0);
         fs::remove_dir_all(&folder).unwrap();

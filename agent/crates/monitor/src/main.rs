@@ -25,8 +25,11 @@ mod exec_child;
 mod executor;
 mod holder;
 mod log;
+mod prepare;
+mod process;
 mod record;
 mod sandbox;
+mod seal;
 mod serve;
 
 use crate::container::Container;
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    seal::reexec_sealed();
     let monitor = match set_up(&dir) {
         Ok(monitor) => monitor,
         Err(error) => {

@@ -3,6 +3,7 @@
 use crate::connection::Connection;
 use crate::container::{Container, signal};
 use crate::error::{Error, chain};
+use crate::process::Processes;
 use crate::{exec, sandbox};
 use jiff::Timestamp;
 use nix::errno::Errno;
@@ -27,15 +28,6 @@ const DIE_WITHIN: Duration = Duration::from_secs(10);
 /// Bytes read from a container's output at once.
 const READ_BYTES: usize = 16 << 10;
 
-/// A process run by [`Request::Exec`].
-struct ExecProcess {
-    pid: Pid,
-    exec_id: u64,
-    connection: u64,
-    deadline: Option<Instant>,
-    timed_out: bool,
-}
-
 /// All of the monitor's state.
 pub struct Monitor {
     /// The pod.
@@ -52,7 +44,7 @@ pub struct Monitor {
     pub listener: UnixListener,
     /// SIGCHLD.
     pub signals: SignalFd,
-    execs: Vec<ExecProcess>,
+    processes: Processes,
     connections: Vec<Connection>,
     next_connection: u64,
     buffer: Vec<u8>,
@@ -77,7 +69,7 @@ impl Monitor {
             holder,
             listener,
             signals,
-            execs: Vec::new(),
+            processes: Processes::default(),
             connections: Vec::new(),
             next_connection: 0,
             buffer: vec![0; READ_BYTES],
@@ -99,7 +91,7 @@ impl Monitor {
             for (id, index) in ready.outputs {
                 self.read_output(&id, index);
             }
-            self.kill_late_execs();
+            self.processes.kill_late();
             for number in ready.connections {
                 self.serve(number);
             }
@@ -153,7 +145,7 @@ impl Monitor {
     }
 
     fn next_deadline(&self) -> PollTimeout {
-        match self.execs.iter().filter_map(|e| e.deadline).min() {
+        match self.processes.next_deadline() {
             // Rounded up, so that the loop does not spin through the last millisecond.
             Some(at) => {
                 let left = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
@@ -203,9 +195,8 @@ impl Monitor {
                 Ok(WaitStatus::StillAlive) | Err(_) => return,
                 Ok(_) => continue,
             };
-            if let Some(at) = self.execs.iter().position(|e| e.pid == pid) {
-                let ended = self.execs.remove(at);
-                self.report_exec(&ended, code, number);
+            if let Some((connection, event)) = self.processes.ended(pid, code, number) {
+                self.connections.retain_mut(|c| c.number != connection || c.send(&event, Vec::new()).is_ok());
             } else if let Some(container) = self.containers.iter_mut().find(|c| c.pid() == Some(pid)) {
                 // An unwritable record does not change what has happened; the
                 // subscribers are told, and a restart finds the process gone.
@@ -214,29 +205,6 @@ impl Monitor {
                 self.report_log_trouble();
                 self.publish(&event);
             }
-        }
-    }
-
-    fn report_exec(&mut self, ended: &ExecProcess, code: i32, number: Option<i32>) {
-        let exit = Exit {
-            code,
-            signal: number,
-            oom_killed: false,
-            timed_out: ended.timed_out,
-            at: Timestamp::now(),
-            message: String::new(),
-        };
-        let event = FromMonitor::ExecExited { exec_id: ended.exec_id, exit };
-        self.connections.retain_mut(|c| c.number != ended.connection || c.send(&event, Vec::new()).is_ok());
-    }
-
-    fn kill_late_execs(&mut self) {
-        let now = Instant::now();
-        for late in self.execs.iter_mut().filter(|e| e.deadline.is_some_and(|d| d <= now)) {
-            (late.deadline, late.timed_out) = (None, true);
-            // It leads its own session and group; not yet reaped, so the number is its own.
-            let _ = nix::sys::signal::killpg(late.pid, Signal::SIGKILL);
-            let _ = nix::sys::signal::kill(late.pid, Signal::SIGKILL);
         }
     }
 
@@ -356,10 +324,7 @@ impl Monitor {
             stdio,
         };
         let started = exec::start(plan)?;
-        let deadline = request.timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
-        let process =
-            ExecProcess { pid: started.pid, exec_id: request.exec_id, connection, deadline, timed_out: false };
-        self.execs.push(process);
+        self.processes.add(started.pid, request.exec_id, connection, request.timeout_ms.map(Duration::from_millis));
         Ok((Reply::Exec { pid: started.pid.as_raw() as u32 }, started.master.into_iter().collect()))
     }
 

@@ -228,3 +228,12 @@ async fn a_sandbox_that_cannot_be_made_says_why() {
     assert!(error.contains("write sysctl /proc/sys/no/such/sysctl"), "{error}");
     assert!(!Path::new(&config.dir.join("monitor.sock")).exists());
 }
+
+#[tokio::test]
+async fn no_image_can_overwrite_the_monitors_program() {
+    let world = World::new().await;
+    let exe = format!("/proc/{}/exe", world.snapshot.ready.pid);
+    let flags = nix::sys::statvfs::statvfs(exe.as_str()).unwrap().flags();
+    assert!(flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY), "{flags:?}");
+    world.end().await;
+}
