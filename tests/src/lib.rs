@@ -1,1 +1,32 @@
-//! Under construction.
+//! The integration tests' harness: a [`World`] is a node that the real `orlop agent`
+//! runs on, in namespaces of its own.
+//!
+//! ```text
+//!   node's network namespace                  outside's
+//!   ┌──────────────────────────────┐        ┌──────────────────┐
+//!   │ lo   agent, pods' veths   up0├────────┤out0  a client    │
+//!   │      10.99.0.1, default ────▶│        │10.99.0.2         │
+//!   └──────────────────────────────┘        └──────────────────┘
+//!   mount namespace with its own bpffs · cgroup /orlop-it-PID-N · /tmp/oXXXXXX
+//! ```
+//!
+//! Nothing in it has a route to a real device. When a world is dropped, its pods are
+//! deleted, its agent is stopped, and whatever is then left of it (a link, mount,
+//! cgroup, pin, file, process) fails the test. Without privilege tests fail; they are
+//! never skipped.
+
+mod agent;
+mod commands;
+mod image;
+mod inventory;
+mod manifest;
+mod namespaces;
+mod view;
+mod world;
+
+pub use commands::Output;
+pub use image::{IMAGE, write_image};
+pub use manifest::{config_map, labelled_pod, object, pod, pod_in};
+pub use namespaces::Namespaces;
+pub use view::{Condition, Container, Detail, Event, Pod};
+pub use world::{Options, Role, WAIT, World, wait_for};
