@@ -75,6 +75,15 @@ impl Datapath {
         Ok(())
     }
 
+    /// An earlier agent may have been told of a cgroup.
+    pub(crate) fn detach_cgroup(&self) -> Result<(), Error> {
+        for &program in Program::ALL {
+            let path = self.layout.cgroup_link(program);
+            unpin_link(&path).map_err(|source| Error::Pin { operation: "remove pin", path, source })?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn attach_device(&self, device: Ifindex, program: Program) -> Result<(), Error> {
         let path = self.layout.device_link(device, program);
         ensure(&path, self.program(program), device.get(), program.hook().attach_type(), |info| {

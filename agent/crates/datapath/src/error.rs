@@ -85,6 +85,17 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A program could not be run on a frame.
+    #[error("run {program} as on {device}")]
+    DryRun {
+        /// The program.
+        program: Program,
+        /// The device.
+        device: Ifindex,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
     /// A map element could not be read or written.
     #[error("{operation} map {map}")]
     Map {

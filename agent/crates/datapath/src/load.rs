@@ -3,8 +3,8 @@
 use aya::EbpfLoader;
 use aya::programs::Program as Loaded;
 use orlop_ebpf_abi::{
-    Addr, Backend, DeviceCounters, Frontend, FrontendKey, LocalPod, MAPS, MapKind, MapSpec, ServiceCounterKey,
-    ServiceCounters, SlotKey,
+    Addr, Backend, DeviceCounters, Frontend, FrontendKey, LocalPod, MAPS, MapSpec, ServiceCounterKey, ServiceCounters,
+    SlotKey,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -102,8 +102,9 @@ impl Datapath {
             layout,
         };
         datapath.adopt_tables()?;
-        if let Some(cgroup) = &config.cgroup {
-            datapath.attach_cgroup(cgroup)?;
+        match &config.cgroup {
+            Some(cgroup) => datapath.attach_cgroup(cgroup)?,
+            None => datapath.detach_cgroup()?,
         }
         datapath.update_device_links()?;
         Ok(datapath)
@@ -189,5 +190,3 @@ fn load_program(object: &mut aya::Ebpf, program: Program) -> Result<OwnedFd, Err
         source,
     })
 }
-
-const _: () = assert!(MapKind::Array as u32 == 2);

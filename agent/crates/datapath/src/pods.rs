@@ -6,7 +6,7 @@ use orlop_model::Ifindex;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::{Datapath, Error, Program};
+use crate::{Datapath, Error, Program, sys};
 
 /// What the programs need to know of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,5 +101,19 @@ impl Datapath {
             }
         }
         Ok(())
+    }
+
+    /// Runs a tc program on a frame as if it came along on the device, counters
+    /// and flow table included, and returns its verdict (`TC_ACT_*`) and the frame
+    /// as the program left it. No packet goes anywhere.
+    ///
+    /// # Errors
+    /// A program that is not a tc program, or a device that is not there.
+    pub fn dry_run(&self, program: Program, device: Ifindex, frame: &[u8]) -> Result<(i32, Vec<u8>), Error> {
+        sys::test_run(self.program(program), device.get(), frame).map_err(|source| Error::DryRun {
+            program,
+            device,
+            source,
+        })
     }
 }

@@ -201,3 +201,58 @@ pub fn map_info(map: BorrowedFd<'_>) -> io::Result<MapInfo> {
 pub fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     info(link)
 }
+
+const BPF_PROG_TEST_RUN: i64 = 10;
+
+#[repr(C)]
+#[derive(Default)]
+struct TestRunAttr {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    pad: u32,
+}
+
+/// First fields of `struct __sk_buff`.
+#[repr(C)]
+#[derive(Default)]
+struct SkBuff {
+    before: [u32; 10],
+    ifindex: u32,
+    after: [u32; 5],
+}
+
+/// Room for a packet that a program grows.
+const GROWTH_BYTES: usize = 256;
+
+/// Runs a tc program once on a packet, as if it met it on the device.
+pub fn test_run(program: BorrowedFd<'_>, ifindex: u32, packet: &[u8]) -> io::Result<(i32, Vec<u8>)> {
+    let context = SkBuff { ifindex, ..SkBuff::default() };
+    let mut out = vec![0; packet.len() + GROWTH_BYTES];
+    let mut attr = TestRunAttr {
+        prog_fd: program.as_raw_fd() as u32,
+        data_size_in: packet.len() as u32,
+        data_size_out: out.len() as u32,
+        data_in: packet.as_ptr() as u64,
+        data_out: out.as_mut_ptr() as u64,
+        repeat: 1,
+        ctx_size_in: size_of::<SkBuff>() as u32,
+        ctx_in: std::ptr::from_ref(&context) as u64,
+        ..TestRunAttr::default()
+    };
+    bpf(BPF_PROG_TEST_RUN, &mut attr)?;
+    out.truncate(attr.data_size_out as usize);
+    Ok((attr.retval as i32, out))
+}

@@ -3,6 +3,7 @@
 //! in here has a route to a real device.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod frame;
 pub mod peers;
 pub mod service;
 
