@@ -3,7 +3,7 @@
 use super::record::{self, PodRecord, SavedProbes};
 use jiff::Timestamp;
 use orlop_model::ContainerName;
-use orlop_pod::{Backoff, ContainerObserved, Lifecycle, PodObserved, SandboxState, Step, Termination};
+use orlop_pod::{Backoff, ContainerObserved, Lifecycle, PodObserved, ProbeResults, SandboxState, Step, Termination};
 use orlop_wire::AttemptRecord;
 
 /// Exit code of a container whose monitor was killed: nobody saw how it ended, and
@@ -55,7 +55,12 @@ pub(crate) fn in_progress(sandbox: &SandboxState) -> SandboxState {
 }
 
 /// An attempt is being created.
-pub(crate) fn starting(seen: &mut ContainerObserved) {
+pub(crate) fn starting(seen: &mut ContainerObserved, attempt: u32, backoff: Option<Backoff>) {
+    seen.attempt = Some(attempt);
+    seen.backoff = backoff;
+    seen.earlier_sandbox = false;
+    seen.probes = ProbeResults::default();
+    seen.stopping = None;
     if let Lifecycle::Ended(ended) = &seen.life {
         seen.last = Some(ended.clone());
     }
@@ -63,15 +68,13 @@ pub(crate) fn starting(seen: &mut ContainerObserved) {
 }
 
 /// The monitor has answered: it runs, or it could not be started.
-pub(crate) fn started(seen: &mut ContainerObserved, attempt: &AttemptRecord, backoff: Option<Backoff>) {
+pub(crate) fn started(seen: &mut ContainerObserved, attempt: &AttemptRecord) {
     // Its end may have been heard before the answer to its start.
     let ended_already = matches!(&seen.life, Lifecycle::Ended(ended) if ended.id == attempt.id);
     if !ended_already {
         seen.life = record::lifecycle(attempt);
     }
     let note: record::AttemptNote = serde_json::from_value(attempt.meta.clone()).unwrap_or_default();
-    seen.attempt = Some(attempt.attempt);
-    seen.backoff = backoff;
     seen.image_id = note.image_id;
 }
 
@@ -90,14 +93,24 @@ pub(crate) fn exited(seen: &mut ContainerObserved, attempt: &AttemptRecord) {
     seen.attempt = Some(attempt.attempt);
     seen.life = Lifecycle::Ended(ended);
     seen.stopping = None;
-    seen.probes = orlop_pod::ProbeResults::default();
+    // That a probe killed it still counts when it exits 0.
+    seen.probes = ProbeResults { kill: seen.probes.kill.take(), ..ProbeResults::default() };
 }
 
 /// The sandbox is gone with everything in it.
 pub(crate) fn lose_containers(seen: &mut PodObserved, now: Timestamp) {
     for container in seen.containers.values_mut() {
-        let Lifecycle::Running { id, started } = &container.life else { continue };
-        container.life = Lifecycle::Ended(Termination {
+        lose(container, now);
+    }
+}
+
+/// What ran, ran in a sandbox that is gone.
+pub(crate) fn lose(container: &mut ContainerObserved, now: Timestamp) {
+    container.earlier_sandbox = true;
+    container.stopping = None;
+    container.probes = ProbeResults { kill: container.probes.kill.take(), ..ProbeResults::default() };
+    container.life = match &container.life {
+        Lifecycle::Running { id, started } => Lifecycle::Ended(Termination {
             id: id.clone(),
             attempt: container.attempt.unwrap_or_default(),
             code: LOST_EXIT_CODE,
@@ -106,10 +119,11 @@ pub(crate) fn lose_containers(seen: &mut PodObserved, now: Timestamp) {
             message: "The container could not be located when the pod was terminated".to_owned(),
             started: Some(*started),
             finished: now,
-        });
-        container.stopping = None;
-        container.probes = orlop_pod::ProbeResults::default();
-    }
+        }),
+        // Nobody has heard that it ran.
+        Lifecycle::Starting => container.last.clone().map_or(Lifecycle::Absent, Lifecycle::Ended),
+        Lifecycle::Absent | Lifecycle::Ended(_) | Lifecycle::CannotCreate { .. } => return,
+    };
 }
 
 /// An object appeared or changed: what failed for want of it is tried at once.

@@ -11,11 +11,11 @@ use crate::manifest::PodManifest;
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use orlop_model::{ContainerName, Deletion};
+use orlop_model::{ContainerId, ContainerName, Deletion};
 use orlop_pod::{Backoff, ContainerObserved, Lifecycle, ProbeResults, Termination};
 use orlop_wire::{AttemptRecord, ContainerStatus};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -34,8 +34,11 @@ pub(crate) struct PodRecord {
     pub deletion: Option<Deletion>,
     /// It failed for good: reason and message.
     pub failed: Option<(String, String)>,
-    /// It ran to its end and was torn down: its containers' last attempts.
-    pub finished: Option<Vec<AttemptRecord>>,
+    /// The newest attempts of each container. The monitor's own records are newer
+    /// while there is a monitor, but they go with it, or with a reboot.
+    pub attempts: Vec<AttemptRecord>,
+    /// It ran to its end and was torn down; it stays to be looked at.
+    pub finished: bool,
     /// Probe results, so that a restart of the agent takes no ready pod out of its
     /// Services.
     pub probes: BTreeMap<ContainerName, SavedProbes>,
@@ -62,9 +65,68 @@ impl PodRecord {
             accepted: Timestamp::now(),
             deletion: None,
             failed: None,
-            finished: None,
+            attempts: Vec::new(),
+            finished: false,
             probes: BTreeMap::new(),
         }
+    }
+
+    /// Takes what is new of an attempt; an ended one does not run again.
+    pub fn note(&mut self, attempt: &AttemptRecord) {
+        match self.attempts.iter_mut().find(|known| known.id == attempt.id) {
+            // Its end may be heard before the answer to its start.
+            Some(known) if matches!(known.status, ContainerStatus::Running { .. }) => *known = attempt.clone(),
+            Some(_) => {}
+            None => self.attempts.push(attempt.clone()),
+        }
+    }
+
+    /// Attempts older than the one before `attempt`: nobody asks for them any more.
+    pub fn take_outdated(&mut self, name: &ContainerName, attempt: u32) -> Vec<ContainerId> {
+        let old = |known: &AttemptRecord| known.name == *name && known.attempt + 1 < attempt;
+        let ids = self.attempts.iter().filter(|known| old(known)).map(|known| known.id.clone()).collect();
+        self.attempts.retain(|known| !old(known));
+        ids
+    }
+
+    /// Process ids of running containers' inits, by container.
+    pub fn pids(&self) -> BTreeMap<String, u32> {
+        let running = self.attempts.iter().filter_map(|attempt| match &attempt.status {
+            ContainerStatus::Running { pid, .. } => Some((attempt.name.to_string(), *pid)),
+            ContainerStatus::Exited { .. } | ContainerStatus::Failed(_) => None,
+        });
+        running.collect()
+    }
+
+    /// Containers as the plan wants to see them. Attempts that are not in `present`,
+    /// the living sandbox's, belong to an earlier sandbox; what ran in it is lost.
+    pub fn containers(
+        &self,
+        present: &BTreeSet<ContainerId>,
+        now: Timestamp,
+    ) -> BTreeMap<ContainerName, ContainerObserved> {
+        let mut attempts: Vec<&AttemptRecord> = self.attempts.iter().collect();
+        attempts.sort_by_key(|record| record.attempt);
+        let mut containers = BTreeMap::<ContainerName, ContainerObserved>::new();
+        for record in attempts {
+            let note: AttemptNote = serde_json::from_value(record.meta.clone()).unwrap_or_default();
+            let seen = containers.entry(record.name.clone()).or_default();
+            if let Lifecycle::Ended(ended) = &seen.life {
+                seen.last = Some(ended.clone());
+            }
+            seen.life = lifecycle(record);
+            seen.attempt = Some(record.attempt);
+            seen.backoff = note.backoff;
+            seen.image_id = note.image_id;
+            seen.earlier_sandbox = !present.contains(&record.id);
+            if seen.earlier_sandbox {
+                super::facts::lose(seen, now);
+            }
+            if let Some(saved) = self.probes.get(&record.name).filter(|saved| saved.attempt == record.attempt) {
+                seen.probes = ProbeResults { started: saved.started, ready: saved.ready, kill: None };
+            }
+        }
+        containers
     }
 
     /// Writes it, atomically.
@@ -126,29 +188,4 @@ pub(crate) fn lifecycle(record: &AttemptRecord) -> Lifecycle {
         (_, Some(ended)) => Lifecycle::Ended(ended),
         (ContainerStatus::Exited { .. } | ContainerStatus::Failed(_), None) => Lifecycle::Absent,
     }
-}
-
-/// Containers as the plan wants to see them, from all attempts that are remembered.
-pub(crate) fn containers(
-    records: &[AttemptRecord],
-    probes: &BTreeMap<ContainerName, SavedProbes>,
-) -> BTreeMap<ContainerName, ContainerObserved> {
-    let mut attempts: Vec<&AttemptRecord> = records.iter().collect();
-    attempts.sort_by_key(|record| record.attempt);
-    let mut containers = BTreeMap::<ContainerName, ContainerObserved>::new();
-    for record in attempts {
-        let note: AttemptNote = serde_json::from_value(record.meta.clone()).unwrap_or_default();
-        let seen = containers.entry(record.name.clone()).or_default();
-        if let Lifecycle::Ended(ended) = &seen.life {
-            seen.last = Some(ended.clone());
-        }
-        seen.life = lifecycle(record);
-        seen.attempt = Some(record.attempt);
-        seen.backoff = note.backoff;
-        seen.image_id = note.image_id;
-        if let Some(saved) = probes.get(&record.name).filter(|saved| saved.attempt == record.attempt) {
-            seen.probes = ProbeResults { started: saved.started, ready: saved.ready, kill: None };
-        }
-    }
-    containers
 }

@@ -3,16 +3,19 @@
 //! A pod is found by its record. Its monitor, if it answers, says all about its
 //! containers; its network is put right where it is not; nothing is restarted.
 
-use super::record::{self, PodRecord};
+use super::record::PodRecord;
 use super::registry::Found;
 use super::sandbox::{self, Phases, Sandbox};
 use crate::node::Node;
 use anyhow::{Context, Result};
+use jiff::Timestamp;
 use orlop_model::{PodDesired, PodUid};
 use orlop_pod::{PodObserved, SandboxState, Step};
 use orlop_runtime::Monitor;
+use orlop_wire::AttemptRecord;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -60,7 +63,7 @@ fn recorded(node: &Node) -> Vec<PodUid> {
 }
 
 async fn observe(node: &Arc<Node>, uid: &PodUid) -> Result<(PodRecord, PodDesired, Found)> {
-    let record = PodRecord::load(&node.config.record(uid.as_str()))?;
+    let mut record = PodRecord::load(&node.config.record(uid.as_str()))?;
     let admitted =
         orlop_pod::admit(&record.pod, uid.clone(), &node.admit_context()).context("admit the recorded pod")?;
     let mut want = admitted.pod;
@@ -79,41 +82,61 @@ async fn observe(node: &Arc<Node>, uid: &PodUid) -> Result<(PodRecord, PodDesire
             seen.images.insert(container.image.clone(), Step::Ready);
         }
     }
-    if let Some(attempts) = &record.finished {
-        seen.containers = record::containers(attempts, &record.probes);
+    if record.finished {
+        seen.containers = record.containers(&BTreeSet::new(), Timestamp::now());
         seen.teardown = Step::Ready;
         return Ok((record, want, Found { seen, sandbox: None, volumes: BTreeMap::new() }));
     }
-    let dir = node.config.pod_run(uid.as_str());
-    let mut sandbox = None;
-    match Monitor::connect(&dir).await {
-        Ok((monitor, snapshot, events)) => {
-            seen.containers = record::containers(&snapshot.containers, &record.probes);
-            let ips = if want.host_network {
-                node.config.node_ips.clone()
-            } else {
-                node.ipam.lock().expect("no panic while addresses are held").addresses(uid)
-            };
-            let created = snapshot.created;
-            let found = Sandbox::new(monitor, snapshot, events, ips.clone());
-            if !want.host_network {
-                let repaired = sandbox::connect(node, &want, &ips, &mut Phases::begin()).await;
-                repaired.map_err(|error| anyhow::anyhow!("{}", error.message)).context("repair its network")?;
-            }
-            seen.sandbox = SandboxState::Ready { ips, created };
-            sandbox = Some(found);
-        }
-        Err(error) if dir.exists() => {
-            tracing::warn!(pod = %want.key, err = %super::chain(&error), "the pod's monitor is gone");
-            seen.sandbox = SandboxState::Broken { removal: Step::Absent };
-        }
-        Err(_) => {}
-    }
+    let sandbox = find_sandbox(node, &mut record, &want, &mut seen).await?;
     let volumes = volumes_of(node, &want, &seen);
     if volumes.is_some() {
         seen.volumes = Step::Ready;
     }
     Ok((record, want, Found { seen, sandbox, volumes: volumes.unwrap_or_default() }))
+}
+
+/// The sandbox and what is known of its containers: from the monitor, or from what
+/// it wrote before it went.
+async fn find_sandbox(
+    node: &Arc<Node>,
+    record: &mut PodRecord,
+    want: &PodDesired,
+    seen: &mut PodObserved,
+) -> Result<Option<Sandbox>> {
+    let dir = node.config.pod_run(want.uid.as_str());
+    let (monitor, snapshot, events) = match Monitor::connect(&dir).await {
+        Ok(found) => found,
+        Err(error) => {
+            written(&dir).iter().for_each(|attempt| record.note(attempt));
+            seen.containers = record.containers(&BTreeSet::new(), Timestamp::now());
+            if dir.exists() {
+                tracing::warn!(pod = %want.key, err = %super::chain(&error), "the pod's monitor is gone");
+                seen.sandbox = SandboxState::Broken { removal: Step::Absent };
+            }
+            return Ok(None);
+        }
+    };
+    snapshot.containers.iter().for_each(|attempt| record.note(attempt));
+    let present = snapshot.containers.iter().map(|attempt| attempt.id.clone()).collect();
+    seen.containers = record.containers(&present, Timestamp::now());
+    let ips = if want.host_network {
+        node.config.node_ips.clone()
+    } else {
+        node.ipam.lock().expect("no panic while addresses are held").addresses(&want.uid)
+    };
+    if !want.host_network {
+        let repaired = sandbox::connect(node, want, &ips, &mut Phases::begin()).await;
+        repaired.map_err(|error| anyhow::anyhow!("{}", error.message)).context("repair its network")?;
+    }
+    seen.sandbox = SandboxState::Ready { ips: ips.clone(), created: snapshot.created };
+    Ok(Some(Sandbox::new(monitor, &snapshot, events, ips)))
+}
+
+/// What a monitor that is gone wrote of its containers.
+fn written(dir: &Path) -> Vec<AttemptRecord> {
+    let entries = fs::read_dir(dir.join("containers")).into_iter().flatten().flatten();
+    let records = entries.filter_map(|entry| fs::read(entry.path().join("record.json")).ok());
+    records.filter_map(|bytes| serde_json::from_slice(&bytes).ok()).collect()
 }
 
 /// Volumes of a pod that has started a container are set up: finding their paths
@@ -141,7 +164,7 @@ async fn sweep(node: &Node, live: &BTreeSet<PodUid>) {
     }
     {
         let mut ipam = node.ipam.lock().expect("no panic while addresses are held");
-        if let Err(error) = ipam.retain(live, jiff::Timestamp::now()) {
+        if let Err(error) = ipam.retain(live, Timestamp::now()) {
             warn("addresses", &error);
         }
     }

@@ -6,7 +6,7 @@ use super::view::PodSnapshot;
 use super::worker::{Beginning, Message, Worker};
 use crate::manifest::{ManifestSet, PodManifest};
 use crate::node::Node;
-use orlop_model::{EventKind, PodDesired, PodUid, Protocol};
+use orlop_model::{EventKind, PodDesired, PodUid, Protocol, QosClass};
 use orlop_pod::{AdmitContext, PodObserved, SandboxState, Step};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -104,6 +104,18 @@ impl Pods {
         self.end_unwanted(&judged.pods);
         for (uid, (manifest, want)) in judged.pods {
             self.want(node, uid, manifest, want);
+        }
+        self.share_cpu(node);
+    }
+
+    /// Burstable pods together get the CPU share of their requests, as the kubelet's
+    /// QoS container manager gives it.
+    fn share_cpu(&self, node: &Node) {
+        let burstable = |pod: &&PodDesired| pod.qos == QosClass::Burstable;
+        let requests =
+            self.lock().values().map(|h| &h.want).filter(burstable).map(|p| p.resources.cpu_request_milli).sum();
+        if let Err(error) = node.cgroups.set_qos_cpu(QosClass::Burstable, requests) {
+            node.events.record("Node", EventKind::Warning, "FailedSetQosCpu", super::chain(&error));
         }
     }
 

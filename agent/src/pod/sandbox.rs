@@ -1,18 +1,16 @@
 //! A pod's sandbox: cgroup, address, monitor with its namespaces, network. Made in
 //! that order, taken down in the other.
 
-use super::container::Started;
 use super::facts::{StepError, chain};
 use crate::node::Node;
 use jiff::Timestamp;
 use orlop_cni::{AttachRequest, Attached};
 use orlop_datapath::PodAttachment;
 use orlop_kernel::Netns;
-use orlop_model::{ContainerId, ContainerName, PodDesired};
+use orlop_model::PodDesired;
 use orlop_runtime::{Monitor, MonitorEvent};
 use orlop_volume::Roots;
-use orlop_wire::{AttemptRecord, ContainerStatus, SandboxConfig, Snapshot};
-use std::collections::BTreeMap;
+use orlop_wire::{SandboxConfig, Snapshot};
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -40,60 +38,12 @@ pub(crate) struct Sandbox {
     pub created: Timestamp,
     /// How long each phase took, in microseconds.
     pub phases: Vec<(String, u64)>,
-    attempts: Vec<AttemptRecord>,
 }
 
 impl Sandbox {
     /// From a monitor that was just started or found.
-    pub fn new(monitor: Monitor, snapshot: Snapshot, events: mpsc::Receiver<MonitorEvent>, ips: Vec<IpAddr>) -> Self {
-        Self {
-            monitor,
-            events: Some(events),
-            ips,
-            created: snapshot.created,
-            phases: Vec::new(),
-            attempts: snapshot.containers,
-        }
-    }
-
-    /// Attempts that the monitor remembers.
-    pub fn records(&self) -> Vec<AttemptRecord> {
-        self.attempts.clone()
-    }
-
-    /// An attempt's record is new or changed.
-    pub fn note_record(&mut self, record: &AttemptRecord) {
-        match self.attempts.iter_mut().find(|known| known.id == record.id) {
-            // Its end may be heard before the answer to its start.
-            Some(known) if matches!(known.status, ContainerStatus::Running { .. }) => *known = record.clone(),
-            Some(_) => {}
-            None => self.attempts.push(record.clone()),
-        }
-    }
-
-    /// An attempt was started: its record, its phases, and older attempts forgotten.
-    pub fn note_attempt(&mut self, started: &Started) {
-        self.note_record(&started.record);
-        if started.record.attempt == 0 {
-            self.phases.extend(started.phases.iter().cloned());
-        }
-        let newest = started.record.attempt;
-        self.attempts.retain(|known| known.name != started.record.name || known.attempt + 1 >= newest);
-    }
-
-    /// Attempts older than the one before `attempt`: nobody asks for them any more.
-    pub fn outdated(&self, name: &ContainerName, attempt: u32) -> Vec<ContainerId> {
-        let old = self.attempts.iter().filter(|known| known.name == *name && known.attempt + 1 < attempt);
-        old.map(|known| known.id.clone()).collect()
-    }
-
-    /// Process ids of running containers' inits, by container.
-    pub fn pids(&self) -> BTreeMap<String, u32> {
-        let running = self.attempts.iter().filter_map(|record| match &record.status {
-            ContainerStatus::Running { pid, .. } => Some((record.name.to_string(), *pid)),
-            ContainerStatus::Exited { .. } | ContainerStatus::Failed(_) => None,
-        });
-        running.collect()
+    pub fn new(monitor: Monitor, snapshot: &Snapshot, events: mpsc::Receiver<MonitorEvent>, ips: Vec<IpAddr>) -> Self {
+        Self { monitor, events: Some(events), ips, created: snapshot.created, phases: Vec::new() }
     }
 }
 
@@ -139,7 +89,7 @@ pub(crate) async fn create(node: &Arc<Node>, want: &PodDesired) -> Result<Sandbo
     let (monitor, snapshot, events) =
         Monitor::start(&node.config.monitor, &sandbox_config(node, want)).await.map_err(|e| failed(&e))?;
     phases.end("monitor");
-    let mut sandbox = Sandbox::new(monitor, snapshot, events, ips);
+    let mut sandbox = Sandbox::new(monitor, &snapshot, events, ips);
     if !want.host_network
         && let Err(error) = connect(node, want, &sandbox.ips, &mut phases).await
     {

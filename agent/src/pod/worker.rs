@@ -31,6 +31,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+/// A sandbox that is lost before this age, in seconds, is not made again at once.
+const YOUNG_SANDBOX_SECS: i64 = 10;
+
 /// What a worker is told.
 #[derive(Debug)]
 pub(crate) enum Message {
@@ -52,7 +55,7 @@ enum Done {
     BrokenRemoved(Result<(), StepError>),
     Volumes(Result<BTreeMap<String, PathBuf>, StepError>),
     Image(ImageRef, Result<ImageRecord, StepError>),
-    Started { name: ContainerName, backoff: Option<Backoff>, result: Result<Box<Started>, StepError> },
+    Started { name: ContainerName, result: Result<Box<Started>, StepError> },
     Signalled,
     TornDown(Result<(), StepError>),
 }
@@ -73,6 +76,8 @@ pub(crate) struct Worker {
     status: PodStatus,
     /// Failures in a row, by step.
     failures: BTreeMap<String, u32>,
+    /// When the sandbox that was lost last had been made.
+    lost_sandbox: Option<Timestamp>,
 }
 
 /// What a worker starts with: a new pod, or what was found of one.
@@ -118,6 +123,7 @@ impl Worker {
             publish: from.publish,
             status: PodStatus::default(),
             failures: BTreeMap::new(),
+            lost_sandbox: None,
         }
     }
 
@@ -173,7 +179,7 @@ impl Worker {
             }
             PodAction::StartContainer { name, attempt, backoff } => self.begin_start(name, attempt, backoff),
             PodAction::StopContainer { id, name, grace_secs, why } => {
-                self.event(EventKind::Normal, "Killing", format!("Stopping container {name}{why}"));
+                self.event(EventKind::Normal, "Killing", why);
                 let stopping = Stopping { since: now, grace_secs, killed: false };
                 self.container(&name).stopping = Some(stopping);
                 // Out of the Services before it hears of its end.
@@ -190,7 +196,7 @@ impl Worker {
                 self.seen.teardown = Step::InProgress;
                 self.probers.stop_all();
                 if self.want.deletion.is_none() {
-                    self.record.finished = Some(self.sandbox.as_ref().map(Sandbox::records).unwrap_or_default());
+                    self.record.finished = true;
                     self.save_record();
                 }
                 let sandbox = self.sandbox.take();
@@ -220,16 +226,13 @@ impl Worker {
             volumes: self.volumes.clone(),
             monitor: sandbox.monitor.clone(),
             ips: sandbox.ips.clone(),
-            outdated: sandbox.outdated(&name, attempt),
+            outdated: self.record.take_outdated(&name, attempt),
         };
-        let seen = self.container(&name);
-        seen.probes = ProbeResults::default();
-        seen.stopping = None;
-        facts::starting(seen);
+        facts::starting(self.container(&name), attempt, backoff);
         let node = Arc::clone(&self.node);
         self.steps.spawn(async move {
             let result = container::start(&node, request).await.map(Box::new);
-            Done::Started { name, backoff, result }
+            Done::Started { name, result }
         });
     }
 
@@ -251,7 +254,6 @@ impl Worker {
             Done::Sandbox(Ok(sandbox)) => {
                 self.seen.sandbox = SandboxState::Ready { ips: sandbox.ips.clone(), created: sandbox.created };
                 self.sandbox = Some(*sandbox);
-                self.succeeded("sandbox");
             }
             Done::Sandbox(Err(error)) => {
                 self.trouble("FailedCreatePodSandBox", "Failed to create pod sandbox", &error);
@@ -260,7 +262,7 @@ impl Worker {
             Done::BrokenRemoved(result) => {
                 facts::lose_containers(&mut self.seen, now);
                 self.seen.sandbox = match result {
-                    Ok(()) => SandboxState::Pending(Step::Absent),
+                    Ok(()) => SandboxState::Pending(self.after_loss(now)),
                     Err(error) => SandboxState::Broken { removal: self.failed_step("removal", error, now) },
                 };
             }
@@ -285,7 +287,7 @@ impl Worker {
                 let step = self.failed_step(image.as_str(), error, now);
                 self.seen.images.insert(image, step);
             }
-            Done::Started { name, backoff, result } => self.started(&name, backoff, result, now),
+            Done::Started { name, result } => self.started(&name, result, now),
             Done::Signalled => {}
             Done::TornDown(Ok(())) => {
                 self.seen.teardown = Step::Ready;
@@ -300,24 +302,20 @@ impl Worker {
         }
     }
 
-    fn started(
-        &mut self,
-        name: &ContainerName,
-        backoff: Option<Backoff>,
-        result: Result<Box<Started>, StepError>,
-        now: Timestamp,
-    ) {
+    fn started(&mut self, name: &ContainerName, result: Result<Box<Started>, StepError>, now: Timestamp) {
         match result {
             Ok(started) => {
-                if let Some(sandbox) = &mut self.sandbox {
-                    sandbox.note_attempt(&started);
+                self.record.note(&started.record);
+                self.save_record();
+                if let Some(sandbox) = self.sandbox.as_mut().filter(|_| started.record.attempt == 0) {
+                    sandbox.phases.extend(started.phases.iter().cloned());
                 }
                 match orlop_wire_failure(&started) {
                     None => self.event(EventKind::Normal, "Started", format!("Container {name} started")),
                     Some(why) => self.event(EventKind::Warning, "Failed", format!("Error: {why}")),
                 }
                 self.succeeded(&format!("container {name}"));
-                facts::started(self.container(name), &started.record, backoff);
+                facts::started(self.container(name), &started.record);
             }
             Err(error) => {
                 self.event(EventKind::Warning, "Failed", format!("Error: {}", error.message));
@@ -362,9 +360,8 @@ impl Worker {
     fn monitor_said(&mut self, event: Option<MonitorEvent>) {
         match event {
             Some(MonitorEvent::Exited(record)) => {
-                if let Some(sandbox) = &mut self.sandbox {
-                    sandbox.note_record(&record);
-                }
+                self.record.note(&record);
+                self.save_record();
                 let name = record.name.clone();
                 self.probers.stop(&name);
                 facts::exited(self.container(&name), &record);
@@ -380,6 +377,9 @@ impl Worker {
                     "Pod sandbox changed, it will be killed and re-created.",
                 );
                 self.probers.stop_all();
+                if let SandboxState::Ready { created, .. } = self.seen.sandbox {
+                    self.lost_sandbox = Some(created);
+                }
                 self.seen.sandbox = SandboxState::Broken { removal: Step::Absent };
                 if let Some(sandbox) = &mut self.sandbox {
                     sandbox.events = None;
@@ -410,7 +410,7 @@ impl Worker {
             status: self.status.clone(),
             file: self.record.file.clone(),
             monitor: self.sandbox.as_ref().map(|s| s.monitor.clone()),
-            pids: self.sandbox.as_ref().map(Sandbox::pids).unwrap_or_default(),
+            pids: self.record.pids(),
             phases: self.sandbox.as_ref().map(|s| s.phases.clone()).unwrap_or_default(),
         };
         self.publish.send_if_modified(|old| {
@@ -444,6 +444,18 @@ impl Worker {
 
     fn trouble(&self, reason: &str, what: &str, error: &StepError) {
         self.event(EventKind::Warning, reason, format!("{what}: {}", error.message));
+    }
+
+    /// What follows a lost sandbox: a new one, at once when this one had lived for a
+    /// while, else after a back-off.
+    fn after_loss(&mut self, now: Timestamp) -> Step {
+        let young = |created: Timestamp| now.duration_since(created).as_secs() < YOUNG_SANDBOX_SECS;
+        if self.lost_sandbox.take().is_some_and(young) {
+            let error = StepError::text("SandboxChanged", "the pod's monitor ended soon after it had started");
+            return self.failed_step("sandbox", error, now);
+        }
+        self.succeeded("sandbox");
+        Step::Absent
     }
 
     /// Counts failures of a step in a row; [`Self::succeeded`] ends the row.

@@ -14,6 +14,9 @@ use std::time::Duration;
 /// Controllers that are handed down on v2, where they are to be had.
 const V2_CONTROLLERS: [&str; 6] = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"];
 
+/// The leaf of the pods' monitors; the name must be clear at the top of a hierarchy, too.
+const MONITORS: &str = "orlop-monitors";
+
 /// The node's place in every hierarchy.
 #[derive(Debug, Clone)]
 pub struct CgroupRoot {
@@ -146,12 +149,12 @@ impl CgroupRoot {
         Ok(self.dirs(name).into_iter().map(|dir| dir.path.join("cgroup.procs")).collect())
     }
 
-    /// The `monitors` leaf, outside the pods.
+    /// The `orlop-monitors` leaf, outside the pods.
     ///
     /// # Errors
     /// Names the cgroup.
     pub fn monitors(&self) -> Result<Vec<PathBuf>, KernelError> {
-        self.leaf("monitors")
+        self.leaf(MONITORS)
     }
 
     /// Removes the pods' and the monitors' cgroups, killing what still runs in them;
@@ -161,7 +164,7 @@ impl CgroupRoot {
     /// Something outlives `at_most`.
     pub fn remove_pods(&self, at_most: Duration) -> Result<(), KernelError> {
         remove_dirs(&self.dirs("kubepods"), at_most)?;
-        remove_dirs(&self.dirs("monitors"), at_most)
+        remove_dirs(&self.dirs(MONITORS), at_most)
     }
 
     /// Removes the root with everything in it, killing what still runs. For

@@ -36,7 +36,6 @@ mod status;
 pub use admit::{AdmitContext, Admitted, Rejection, admit};
 pub use env::Objects;
 pub use field::FieldError;
-pub use fingerprint::manifest_uid;
 pub use observed::{
     Backoff, ContainerObserved, Lifecycle, PodObserved, ProbeResults, SandboxState, Step, Stopping, Termination,
 };
