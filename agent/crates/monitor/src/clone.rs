@@ -2,7 +2,7 @@
 //! process: the one thing that libc has no wrapper for.
 
 use nix::errno::Errno;
-use nix::unistd::Pid;
+use nix::unistd::{ForkResult, Pid};
 
 /// Starts `child` as a copy of this process with these clone flags; it ends with
 /// the value that `child` returns.
@@ -26,5 +26,22 @@ pub fn clone(flags: libc::c_int, child: impl FnOnce() -> i32) -> Result<Pid, Err
             unsafe { libc::_exit(code) }
         }
         pid => Ok(Pid::from_raw(pid as i32)),
+    }
+}
+
+/// `fork(2)` through the C library, whose allocator then works in the child even if
+/// this process has threads (as in tests); ends with the value `child` returns.
+///
+/// # Errors
+/// The errno of `fork`.
+pub fn fork(child: impl FnOnce() -> i32) -> Result<Pid, Errno> {
+    // SAFETY: the child calls nothing that needs another thread.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => {
+            let code = child();
+            // SAFETY: ends the child without running the parent's exit handlers.
+            unsafe { libc::_exit(code) }
+        }
     }
 }

@@ -67,6 +67,11 @@ impl Container {
         &self.stored.record.id
     }
 
+    /// Where its record is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Its init, while it runs.
     pub fn pid(&self) -> Option<Pid> {
         match self.stored.record.status {

@@ -17,7 +17,8 @@
 use crate::clone::clone;
 use crate::error::Error;
 use crate::exec_child;
-use libcontainer::oci_spec::runtime::{LinuxNamespaceType, LinuxSeccomp, PosixRlimit, Process, Spec};
+use crate::seccomp::Filter;
+use libcontainer::oci_spec::runtime::{LinuxNamespaceType, PosixRlimit, Process, Spec};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -42,7 +43,7 @@ pub struct Plan {
     /// The process as it shall be: the container's own with the request laid over it.
     pub process: Process,
     /// The container's filter.
-    pub seccomp: Option<LinuxSeccomp>,
+    pub seccomp: Option<Filter>,
     /// Limits of the container.
     pub rlimits: Vec<PosixRlimit>,
     /// The container's init.

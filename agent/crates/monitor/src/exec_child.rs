@@ -5,7 +5,6 @@ use crate::clone::clone;
 use crate::exec::Plan;
 use crate::executor::{execute, locate, reset_signals};
 use libcontainer::oci_spec::runtime::{Capabilities, LinuxCapabilities, PosixRlimitType};
-use libcontainer::seccomp::initialize_seccomp;
 use nix::errno::Errno;
 use nix::pty::openpty;
 use nix::sched::setns;
@@ -89,7 +88,7 @@ fn become_process(plan: &mut Plan, channels: &Channels) -> Step {
     } else if let Some(filter) = &plan.seccomp {
         // Without no_new_privs only CAP_SYS_ADMIN may install a filter, so this comes
         // before the capabilities go.
-        initialize_seccomp(filter).map_err(at("install the seccomp filter"))?;
+        filter.install().map_err(at("install the seccomp filter"))?;
     }
     let early = chdir(process.cwd());
     set_user(plan)?;
@@ -106,7 +105,7 @@ fn become_process(plan: &mut Plan, channels: &Channels) -> Step {
         return Err(at("close_range")(Errno::last()));
     }
     if no_new_privileges && let Some(filter) = &plan.seccomp {
-        initialize_seccomp(filter).map_err(at("install the seccomp filter"))?;
+        filter.install().map_err(at("install the seccomp filter"))?;
     }
     let env = process.env().as_deref().unwrap_or_default();
     Err(execute(&path, process.args().as_deref().unwrap_or_default(), env))

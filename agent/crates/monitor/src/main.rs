@@ -30,6 +30,7 @@ mod process;
 mod record;
 mod sandbox;
 mod seal;
+mod seccomp;
 mod serve;
 
 use crate::container::Container;

@@ -4,7 +4,7 @@ use crate::connection::Connection;
 use crate::container::{Container, signal};
 use crate::error::{Error, chain};
 use crate::process::Processes;
-use crate::{exec, sandbox};
+use crate::{exec, sandbox, seccomp};
 use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -312,10 +312,11 @@ impl Monitor {
             }
         };
         let spec = exec::load_spec(&live.bundle)?;
+        let filter = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
         let extra = live.extra_cgroup_procs.iter().cloned();
         let plan = exec::Plan {
             process: exec::process_for(&spec, request)?,
-            seccomp: spec.linux().as_ref().and_then(|l| l.seccomp().clone()),
+            seccomp: filter.map(|profile| seccomp::for_container(container.folder(), profile)).transpose()?,
             rlimits: spec.process().as_ref().and_then(|p| p.rlimits().clone()).unwrap_or_default(),
             init: exec::pidfd(init)?,
             namespaces: exec::namespaces_of(init, &spec)?,

@@ -158,6 +158,29 @@ pub fn localhost(folder: &Path, profile: &Path) -> Result<LinuxSeccomp, Error> {
         .map_err(|source| Error::Config(format!("seccomp profile {}: {source}", path.display())))
 }
 
+/// Turns an OCI profile into what libcontainer 0.7 must be given to mean the same:
+/// in a masked comparison it takes `valueTwo` for the mask and `value` for the
+/// result, where the OCI spec and runc have them the other way round. Unturned,
+/// the rule on `clone` would hold for every call. [`crate::build_spec`] does this.
+///
+/// # Errors
+/// Never; the builder's error otherwise.
+pub fn for_libcontainer(mut profile: LinuxSeccomp) -> Result<LinuxSeccomp, Error> {
+    let turn = |old: &LinuxSeccompArg| match old.op() {
+        op @ LinuxSeccompOperator::ScmpCmpMaskedEq => {
+            arg(old.index(), op, old.value_two().unwrap_or(0), Some(old.value()))
+        }
+        _ => Ok(*old),
+    };
+    let mut rules = profile.syscalls().clone().unwrap_or_default();
+    for rule in &mut rules {
+        let args = rule.args().as_ref().map(|args| args.iter().map(turn).collect::<Result<Vec<_>, _>>());
+        rule.set_args(args.transpose()?);
+    }
+    profile.set_syscalls(Some(rules));
+    Ok(profile)
+}
+
 fn names(lists: &[&str]) -> Vec<String> {
     lists.iter().flat_map(|list| list.split_whitespace()).map(str::to_owned).collect()
 }

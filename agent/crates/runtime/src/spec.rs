@@ -4,7 +4,7 @@
 use crate::capability::{HostCapabilities, capabilities_for};
 use crate::error::Error;
 use crate::resources::{CgroupVersion, resources};
-use crate::seccomp::runtime_default;
+use crate::seccomp::{for_libcontainer, runtime_default};
 use crate::user::ResolvedUser;
 use oci_spec::runtime::{
     Capabilities, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDevice, LinuxNamespace, LinuxNamespaceBuilder,
@@ -172,7 +172,7 @@ pub fn build_spec(input: &SpecInput<'_>) -> Result<Spec, Error> {
         linux = linux.rootfs_propagation(propagation);
     }
     if let Some(filter) = seccomp {
-        linux = linux.seccomp(filter);
+        linux = linux.seccomp(for_libcontainer(filter)?);
     }
     if security.privileged {
         linux = linux.devices(input.devices.to_vec()).masked_paths(Vec::new()).readonly_paths(Vec::new());
