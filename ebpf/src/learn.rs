@@ -53,7 +53,10 @@ fn learn(ctx: &SkBuffContext, socket: &mut SocketService, packet: &Packet) {
         && packet.dst_port == u16::from_ne_bytes(socket.backend_port);
     if connected {
         flow::learn(packet, socket.service, socket.backend);
-        socket.state = SocketState::LEARNED;
+        // A UDP flow may fall idle and start again: it is looked at each time.
+        if packet.proto != UDP {
+            socket.state = SocketState::LEARNED;
+        }
     } else if packet.proto == UDP {
         // SAFETY: the context is the kernel's own.
         let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };

@@ -98,9 +98,9 @@ pub struct SocketState;
 impl SocketState {
     /// The socket's peer is no service.
     pub const NONE: u8 = 0;
-    /// Translated; no packet left yet.
+    /// Translated; TCP: no packet left yet.
     pub const TRANSLATED: u8 = 1;
-    /// Translated, and its flow is in `FLOWS`.
+    /// Translated, and its TCP flow is in `FLOWS`.
     pub const LEARNED: u8 = 2;
 }
 
