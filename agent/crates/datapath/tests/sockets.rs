@@ -139,6 +139,14 @@ fn udp_connected_and_not() {
         let counted = world.datapath().service_counters().unwrap();
         let packets: u64 = counted.iter().map(|(_, counters)| counters.packets_to + counters.packets_from).sum();
         assert_eq!(packets, 2 * 23, "22 datagrams over IPv4 and one over IPv6, each answered");
+        // An IPv6 socket that speaks IPv4, to two services in turn.
+        let mapped: SocketAddr = "[::ffff:10.96.0.1]:53".parse().unwrap();
+        let socket = a.ns.run(|| udp_socket("[::]:0"));
+        for _ in 0..3 {
+            assert_eq!(ask_udp(&socket, "[::ffff:10.96.0.1]:53", "z"), (["b z", "c z"][other].to_owned(), mapped));
+            let six = ("b z".to_owned(), "[fd96::1]:53".parse().unwrap());
+            assert_eq!(ask_udp(&socket, "[fd96::1]:53", "z"), six);
+        }
         for pod in [&a, &b, &c] {
             counters_equal_statistics(world, pod);
         }
@@ -313,6 +321,12 @@ fn opening_again_keeps_everything() {
         world.datapath().detach_pod(b.host).unwrap();
         world.datapath().forget_pod_counters(b.host).unwrap();
         assert_eq!(world.datapath().attached_pods().unwrap(), [a.host].into());
+        // Told of no cgroup any more, it lets sockets alone.
+        world.config.cgroup = None;
+        world.open();
+        let limit = std::time::Duration::from_millis(100);
+        let addr = "10.96.0.1:80".parse().unwrap();
+        a.ns.run(|| TcpStream::connect_timeout(&addr, limit).unwrap_err());
     });
 }
 
