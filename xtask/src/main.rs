@@ -4,6 +4,7 @@
 
 mod check;
 mod command;
+mod demo;
 mod ebpf;
 mod setup;
 mod suite;
@@ -15,7 +16,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Set up, check and test Orlop")]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Set up, check, show and test Orlop")]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -29,6 +30,8 @@ enum Verb {
     Check(check::Args),
     /// Build the eBPF object alone and put it into a folder (for ORLOP_EBPF_DIR).
     Ebpf(ebpf::Args),
+    /// Run a node beside this host, show it at work, take it down.
+    Demo(demo::Args),
     /// Set up, then run every test of the workspace and print one total.
     Test(suite::Args),
 }
@@ -38,6 +41,7 @@ fn run(verb: Verb) -> Result<bool> {
         Verb::Setup(args) => setup::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Ebpf(args) => ebpf::run(&args),
+        Verb::Demo(args) => demo::run(&args),
         Verb::Test(args) => suite::run(&args),
     }
 }

@@ -28,11 +28,12 @@ const RUSTC_MINOR_MIN: u32 = 89;
 const ROUNDS_MAX: usize = 5;
 
 /// Packages that every build needs, by the same name on Debian and Ubuntu.
-const PACKAGES: [(&str, &str); 5] = [
+const PACKAGES: [(&str, &str); 6] = [
     ("gcc", "links every Rust program, compiles zstd"),
     ("libc6-dev", "headers and start files that gcc links with"),
     ("pkg-config", "finds libseccomp for the build"),
     ("libseccomp-dev", "system call filters of containers"),
+    ("iproute2", "joins the demonstration's namespaces by a wire"),
     ("busybox-static", "the content of the demonstration's and the tests' image"),
 ];
 /// Debian's compiler with a precompiled `core` for eBPF.

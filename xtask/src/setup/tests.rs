@@ -24,6 +24,7 @@ fn what_is_missing_follows_from_what_is_there() {
             "package libc6-dev",
             "package pkg-config",
             "package libseccomp-dev",
+            "package iproute2",
             "package busybox-static",
             "package rustc-web",
             "package libstd-rust-web-dev-bpf",
