@@ -9,6 +9,25 @@ use orlop_datapath::{DropReason, PodCounters};
 use orlop_model::Ifindex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How often counters of backends that are gone are dropped from the map.
+const COLLECT_EVERY: Duration = Duration::from_secs(60);
+
+/// Drops counters that no Service has a name for any more, for ever.
+pub(crate) async fn collect(node: Arc<Node>) {
+    loop {
+        tokio::time::sleep(COLLECT_EVERY).await;
+        // Before the names: a backend that comes in between has no counters to lose.
+        let counted = node.datapath.service_counters().unwrap_or_default();
+        let names = node.services.names();
+        for ((service, backend), _) in counted.iter().filter(|(ids, _)| !names.contains_key(ids)) {
+            if let Err(error) = node.datapath.forget_service_counters(*service, *backend) {
+                tracing::warn!(err = %crate::pod::chain(&error), "old counters not dropped");
+            }
+        }
+    }
+}
 
 impl Node {
     /// All counters, or one pod's.

@@ -13,6 +13,7 @@ mod run;
 mod server;
 mod services;
 mod socket;
+mod uplinks;
 
 use reset::reset;
 use run::run_agent;

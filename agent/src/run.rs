@@ -9,13 +9,14 @@ use crate::node::Node;
 use crate::pod::{Pods, recover};
 use crate::server;
 use crate::services::Services;
+use crate::uplinks::Uplinks;
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
 use orlop_cni::{Ipam, PodNetwork};
 use orlop_datapath::Datapath;
 use orlop_image::ImageStore;
-use orlop_kernel::{CgroupMounts, CgroupRoot, Netlink, Netns, NodeFacts};
+use orlop_kernel::{CgroupMounts, CgroupRoot, Netns, NodeFacts};
 use orlop_runtime::{CgroupVersion, HostCapabilities};
 use orlop_volume::NodeFiles;
 use std::fs::{self, File};
@@ -60,8 +61,10 @@ async fn run(config: Config) -> Result<()> {
     let listener = server::bind(&config.socket()).await?;
     let node_name = config.node_name.clone();
     let manifests = config.manifests.clone().context("a folder of manifests")?;
-    let mut source = watch_folder(&manifests, &node_name)?;
+    let mut source = watch_folder(&manifests, &node_name, config.state_dir.join("manifests"))?;
     let node = Arc::new(set_up(config).await?);
+    let mut uplinks = Uplinks::default();
+    uplinks.attach(&node);
     let first = source.borrow_and_update().clone();
     take(&node, first, false);
     recover(&node).await;
@@ -72,6 +75,8 @@ async fn run(config: Config) -> Result<()> {
     tokio::spawn(server::serve(Arc::clone(&node), listener));
     let repaired = Arc::clone(&node);
     tokio::spawn(async move { repaired.services.keep_repaired(&repaired.events).await });
+    tokio::spawn(uplinks.follow(Arc::clone(&node)));
+    tokio::spawn(crate::counters::collect(Arc::clone(&node)));
     follow(&node, source, &mut stop).await;
     tracing::info!("the agent stops; pods go on");
     let _ = fs::remove_file(node.config.socket());
@@ -180,12 +185,5 @@ fn open_datapath(config: &Config, cgroups: &CgroupRoot) -> Result<Datapath> {
         orlop_datapath::Config { bpf_dir: config.bpf_dir.clone(), cgroup: cgroups.unified(), ..Default::default() };
     let datapath = Datapath::open(&settings).context("load the eBPF programs")?;
     datapath.set_node_addrs(&config.node_ips).context("write the node's addresses")?;
-    let mut netlink = Netlink::open()?;
-    for ip in &config.node_ips {
-        match netlink.link_with_address(*ip)? {
-            Some(link) => datapath.attach_uplink(link.index).with_context(|| format!("attach to {}", link.name))?,
-            None => tracing::warn!(%ip, "no interface has this node address: NodePorts do not work from outside"),
-        }
-    }
     Ok(datapath)
 }

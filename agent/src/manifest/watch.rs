@@ -4,9 +4,9 @@ use super::parse::{MANIFEST_BYTES_MAX, Problem, parse};
 use super::set::{FileContent, ManifestSet, join, keep_broken};
 use anyhow::{Context, Result};
 use notify::{RecursiveMode, Watcher};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -29,14 +29,15 @@ struct Stamp {
 pub(crate) struct Folder {
     dir: PathBuf,
     node: String,
+    memory: Memory,
     stamps: BTreeMap<PathBuf, Stamp>,
     files: BTreeMap<PathBuf, FileContent>,
 }
 
 impl Folder {
     /// Nothing is read yet.
-    pub fn new(dir: PathBuf, node: String) -> Self {
-        Self { dir, node, stamps: BTreeMap::new(), files: BTreeMap::new() }
+    pub fn new(dir: PathBuf, node: String, memory: PathBuf) -> Self {
+        Self { dir, node, memory: Memory(memory), stamps: BTreeMap::new(), files: BTreeMap::new() }
     }
 
     /// Reads what has changed.
@@ -63,15 +64,58 @@ impl Folder {
             }
         }
         self.files.retain(|path, _| present.contains_key(path));
+        self.memory.keep_only(present.keys());
         for (path, stamp) in &present {
             if self.stamps.get(path) == Some(stamp) {
                 continue;
             }
-            let before = self.files.remove(path).unwrap_or_default();
-            self.files.insert(path.clone(), keep_broken(&before, read_one(path, stamp.size)));
+            let before = self.files.remove(path).or_else(|| self.memory.recall(path)).unwrap_or_default();
+            let now = read_one(path, stamp.size);
+            if now.problems.is_empty() {
+                self.memory.keep(path);
+            }
+            self.files.insert(path.clone(), keep_broken(&before, now));
         }
         self.stamps = present;
         Ok(())
+    }
+}
+
+/// Copies of manifests as they were when they last were sound, so that one that is
+/// broken while the agent starts still stands for its objects.
+struct Memory(PathBuf);
+
+impl Memory {
+    fn copy_of(&self, path: &Path) -> PathBuf {
+        self.0.join(path.file_name().unwrap_or_default())
+    }
+
+    fn keep(&self, path: &Path) {
+        let copy = self.copy_of(path);
+        let temporary = self.0.join(".new");
+        let kept = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0);
+        let kept = kept.and_then(|()| fs::copy(path, &temporary)).and_then(|_| fs::rename(&temporary, &copy));
+        if let Err(error) = kept {
+            tracing::warn!(copy = %copy.display(), %error, "manifest not remembered");
+        }
+    }
+
+    fn recall(&self, path: &Path) -> Option<FileContent> {
+        let text = fs::read_to_string(self.copy_of(path)).ok()?;
+        let (found, problems) = parse(path, &text);
+        Some(FileContent { found, problems })
+    }
+
+    /// Drops the copies of files that are gone.
+    fn keep_only<'a>(&self, files: impl Iterator<Item = &'a PathBuf>) {
+        let copies: BTreeSet<PathBuf> = files.map(|path| self.copy_of(path)).collect();
+        for copy in fs::read_dir(&self.0).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            if !copies.contains(&copy)
+                && let Err(error) = fs::remove_file(&copy)
+            {
+                tracing::warn!(copy = %copy.display(), %error, "copy of a manifest not removed");
+            }
+        }
     }
 }
 
@@ -105,11 +149,11 @@ fn read_one(path: &Path, size: u64) -> FileContent {
 }
 
 /// Watches the folder and publishes every change. The first set is there when
-/// this returns.
+/// this returns. `memory` is a folder of the agent's own.
 ///
 /// # Errors
 /// The folder cannot be watched.
-pub(crate) fn watch_folder(dir: &Path, node: &str) -> Result<watch::Receiver<ManifestSet>> {
+pub(crate) fn watch_folder(dir: &Path, node: &str, memory: PathBuf) -> Result<watch::Receiver<ManifestSet>> {
     let dir = dir.canonicalize().with_context(|| format!("find the manifests folder {}", dir.display()))?;
     let (tell, mut heard) = mpsc::channel(1);
     let mut watcher = notify::recommended_watcher(move |_| {
@@ -118,7 +162,7 @@ pub(crate) fn watch_folder(dir: &Path, node: &str) -> Result<watch::Receiver<Man
     })
     .context("set up inotify")?;
     watcher.watch(&dir, RecursiveMode::NonRecursive).with_context(|| format!("watch {}", dir.display()))?;
-    let mut folder = Folder::new(dir, node.to_owned());
+    let mut folder = Folder::new(dir, node.to_owned(), memory);
     let (publish, receiver) = watch::channel(folder.scan());
     tokio::spawn(async move {
         let _watcher = watcher;
@@ -138,4 +182,49 @@ pub(crate) fn watch_folder(dir: &Path, node: &str) -> Result<watch::Receiver<Man
         }
     });
     Ok(receiver)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POD: &str =
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: c, image: busybox}]}\n";
+
+    #[test]
+    fn a_file_broken_over_a_restart_still_stands_for_its_objects() {
+        let dir = tempfile::tempdir().unwrap();
+        let (manifests, memory) = (dir.path().join("m"), dir.path().join("memory"));
+        fs::create_dir(&manifests).unwrap();
+        let file = manifests.join("a.yaml");
+        let scan = || Folder::new(manifests.clone(), "n".to_owned(), memory.clone()).scan();
+        fs::write(&file, POD).unwrap();
+        let sound = scan();
+        assert_eq!(sound.pods.len(), 1);
+        fs::write(&file, "kind: [").unwrap();
+        let broken = scan();
+        assert_eq!((broken.pods, broken.problems.len()), (sound.pods, 1));
+    }
+
+    #[test]
+    fn a_deleted_file_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let memory = dir.path().join("memory");
+        let manifests = dir.path().join("m");
+        fs::create_dir(&manifests).unwrap();
+        fs::write(manifests.join("a.yaml"), POD).unwrap();
+        let mut folder = Folder::new(manifests.clone(), "n".to_owned(), memory.clone());
+        assert_eq!(folder.scan().pods.len(), 1);
+        fs::remove_file(manifests.join("a.yaml")).unwrap();
+        assert!(folder.scan().pods.is_empty());
+        assert_eq!(fs::read_dir(memory).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn other_files_are_no_manifests() {
+        for (name, is) in [("a.yaml", true), ("a.yml", true), ("a.json", true), (".a.yaml", false), ("a.yaml~", false)]
+        {
+            assert_eq!(is_manifest(Path::new(name)), is, "{name}");
+        }
+    }
 }
