@@ -25,6 +25,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// All that a start needs.
 pub(crate) struct StartRequest {
@@ -118,6 +119,10 @@ async fn forget(node: &Node, request: &StartRequest, id: &ContainerId) {
         errors.push(chain(&error));
     }
     remove_one(node, &request.pod, id, &mut errors);
+    let cgroup = node.cgroups.pod(&request.pod.uid, request.pod.qos);
+    if let Err(error) = cgroup.remove_container(id, Duration::from_secs(1)) {
+        errors.push(chain(&error));
+    }
     if !errors.is_empty() {
         tracing::warn!(pod = %request.pod.key, container = %id, err = errors.join("; "), "old attempt not removed");
     }
