@@ -15,7 +15,7 @@ use crate::maps::{FLOWS, NODE_ADDRS};
 use crate::nat::{self, Side};
 use crate::packet::{self, ETH_HEADER_LEN, ETH_P_IP, ETH_P_IPV6, Ip, Packet, TCP, UDP};
 use crate::pod::{self, NEXT, SHOT};
-use crate::service::{self, Chosen, Resolved};
+use crate::service::{self, Chosen, Kind};
 
 /// How many backends are tried for a client whose ports are in use by another flow.
 const COLLISIONS_MAX: u32 = 4;
@@ -142,14 +142,16 @@ fn open(packet: &Packet, key: &Key, src_hi: bool) -> Result<Option<Chosen>, Drop
     let mut tries = 0;
     while tries < COLLISIONS_MAX {
         tries += 1;
-        let chosen = match service::resolve_node_port(packet.dst, packet.dst_port, packet.proto) {
-            Resolved::NotAService => return Ok(None),
-            Resolved::Refused(number) => {
-                counter::service_connection(number, 0);
+        let found = service::resolve_node_port(packet.dst, packet.dst_port, packet.proto);
+        let chosen = found.chosen;
+        match found.kind {
+            Kind::NotAService => return Ok(None),
+            Kind::Refused => {
+                counter::service_connection(chosen.service, 0);
                 return Err(DropReason::NoBackend);
             }
-            Resolved::Backend(chosen) => chosen,
-        };
+            Kind::Backend => {}
+        }
         if packet.fragment {
             return Err(DropReason::FragmentedService);
         }

@@ -19,11 +19,28 @@ pub struct Chosen {
 }
 
 /// What a destination is.
-pub enum Resolved {
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
     NotAService,
-    /// The service exists and has no backend; its number.
-    Refused(u32),
-    Backend(Chosen),
+    /// The service exists and has no backend; only its number is known.
+    Refused,
+    Backend,
+}
+
+/// Kind and choice side by side rather than an enum with data: the compiler
+/// may copy the data of a variant that is not there, and the verifier refuses to
+/// read what was never written.
+#[derive(Clone, Copy)]
+pub struct Resolved {
+    pub kind: Kind,
+    pub chosen: Chosen,
+}
+
+impl Resolved {
+    #[inline(always)]
+    fn without_backend(kind: Kind, service: u32) -> Self {
+        Self { kind, chosen: Chosen { addr: Ip(0, 0), port: 0, service, backend: 0 } }
+    }
 }
 
 /// A key aligned so that it is compared and copied eight bytes at a time.
@@ -67,29 +84,26 @@ fn node_port_key(addr: Ip, port: u16, proto: u8) -> Option<Aligned<FrontendKey>>
     Some(frontend_key(addr.unspecified(), port, proto))
 }
 
-enum Step {
-    Done(Chosen),
-    Empty(u32),
-    Torn,
-}
-
-/// One walk through the tables with a given random number.
+/// One walk through the tables with a given random number. A slot or backend
+/// that is gone leaves backend 0, which no backend has.
 #[inline(always)]
-fn walk(key: &FrontendKey, random: u32) -> Option<Step> {
-    let frontend = frontend(key)?;
+fn walk(key: &FrontendKey, random: u32) -> Resolved {
+    let Some(frontend) = frontend(key) else { return Resolved::without_backend(Kind::NotAService, 0) };
     if frontend.count == 0 {
-        return Some(Step::Empty(frontend.service));
+        return Resolved::without_backend(Kind::Refused, frontend.service);
     }
+    let torn = Resolved::without_backend(Kind::Backend, frontend.service);
     let slot = SlotKey { service: frontend.service, epoch: frontend.epoch, index: random % frontend.count };
     // SAFETY: a copy of four bytes.
-    let Some(&id) = (unsafe { SLOTS.get(&slot) }) else { return Some(Step::Torn) };
-    let Some(backend) = backend(id) else { return Some(Step::Torn) };
-    Some(Step::Done(Chosen {
+    let Some(&id) = (unsafe { SLOTS.get(&slot) }) else { return torn };
+    let Some(backend) = backend(id) else { return torn };
+    let chosen = Chosen {
         addr: Ip::from_bytes(&backend.addr),
         port: u16::from_ne_bytes(backend.port),
         service: frontend.service,
         backend: id,
-    }))
+    };
+    Resolved { kind: Kind::Backend, chosen }
 }
 
 #[inline(always)]
@@ -118,52 +132,40 @@ fn choose(key: &FrontendKey) -> Resolved {
         // SAFETY: takes and touches nothing.
         let random = unsafe { bpf_get_prandom_u32() };
         let before = generation();
-        match walk(key, random) {
-            None => return Resolved::NotAService,
-            Some(Step::Torn) => {}
-            Some(Step::Empty(number)) => {
-                service = number;
-                if before & 1 == 0 && generation() == before {
-                    return Resolved::Refused(service);
-                }
-                if let Some(Step::Empty(_)) = walk(key, random) {
-                    return Resolved::Refused(service);
-                }
-            }
-            Some(Step::Done(chosen)) => {
-                service = chosen.service;
-                if before & 1 == 0 && generation() == before {
-                    return Resolved::Backend(chosen);
-                }
-                if let Some(Step::Done(again)) = walk(key, random)
-                    && again == chosen
-                {
-                    return Resolved::Backend(chosen);
-                }
-            }
+        let found = walk(key, random);
+        if found.kind == Kind::NotAService {
+            return found;
+        }
+        service = found.chosen.service;
+        if found.kind == Kind::Backend && found.chosen.backend == 0 {
+            continue;
+        }
+        if before & 1 == 0 && generation() == before {
+            return found;
+        }
+        let again = walk(key, random);
+        if again.kind == found.kind && again.chosen == found.chosen {
+            return found;
         }
     }
-    Resolved::Refused(service)
+    Resolved::without_backend(Kind::Refused, service)
 }
 
 /// What a socket's destination is. Not a service: one hash lookup.
 #[inline(always)]
 pub fn resolve(addr: Ip, port: u16, proto: u8) -> Resolved {
     let key = frontend_key(addr, port, proto);
-    match choose(&key.0) {
-        Resolved::NotAService => resolve_node_port(addr, port, proto),
-        found => found,
-    }
+    let found = choose(&key.0);
+    if found.kind == Kind::NotAService { resolve_node_port(addr, port, proto) } else { found }
 }
 
 /// What a packet's destination is on an uplink: a NodePort or nothing.
 #[inline(always)]
 pub fn resolve_node_port(addr: Ip, port: u16, proto: u8) -> Resolved {
-    match node_port_key(addr, port, proto) {
-        Some(key) => match frontend(&key.0) {
-            Some(frontend) if frontend.flags & FrontendFlags::NODE_PORT != 0 => choose(&key.0),
-            _ => Resolved::NotAService,
-        },
-        None => Resolved::NotAService,
+    if let Some(key) = node_port_key(addr, port, proto)
+        && frontend(&key.0).is_some_and(|frontend| frontend.flags & FrontendFlags::NODE_PORT != 0)
+    {
+        return choose(&key.0);
     }
+    Resolved::without_backend(Kind::NotAService, 0)
 }

@@ -11,7 +11,7 @@ use orlop_ebpf_abi::{SocketService, SocketState, UdpPeerKey};
 use crate::counter;
 use crate::maps::SOCKETS;
 use crate::packet::{Ip, TCP, UDP};
-use crate::service::{self, Chosen, Resolved};
+use crate::service::{self, Chosen, Kind};
 use crate::udp;
 
 const ALLOW: i32 = 1;
@@ -131,16 +131,18 @@ fn note(ctx: &SockAddrContext, proto: u8, asked: (Ip, u16), chosen: &Chosen) {
 fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     let Some(proto) = protocol(ctx) else { return ALLOW };
     let (addr, port) = read(ctx, family);
-    match service::resolve(addr, port, proto) {
-        Resolved::NotAService => {
+    let found = service::resolve(addr, port, proto);
+    match found.kind {
+        Kind::NotAService => {
             // A UDP socket may connect again, now to something else.
             if let Some(old) = storage(ctx) {
                 old.state = SocketState::NONE;
             }
             ALLOW
         }
-        Resolved::Refused(service) => refuse(service),
-        Resolved::Backend(chosen) => {
+        Kind::Refused => refuse(found.chosen.service),
+        Kind::Backend => {
+            let chosen = found.chosen;
             if !fits(addr, &chosen) {
                 return refuse(chosen.service);
             }
@@ -157,10 +159,12 @@ fn sendmsg(ctx: &SockAddrContext, family: Family) -> i32 {
     let (addr, port) = read(ctx, family);
     // SAFETY: the context is the kernel's own.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    match service::resolve(addr, port, UDP) {
-        Resolved::NotAService => ALLOW,
-        Resolved::Refused(service) => refuse(service),
-        Resolved::Backend(fresh) => {
+    let found = service::resolve(addr, port, UDP);
+    match found.kind {
+        Kind::NotAService => ALLOW,
+        Kind::Refused => refuse(found.chosen.service),
+        Kind::Backend => {
+            let fresh = found.chosen;
             let chosen = match udp::peer(cookie, addr, port, UdpPeerKey::SERVICE) {
                 Some(old) if old.service == fresh.service && service::is_active(old.backend) => Chosen {
                     addr: Ip::from_bytes(&old.addr),
