@@ -16,7 +16,7 @@ use orlop_kernel::{CgroupRoot, NodeFacts};
 use orlop_lb::{NamedPort, PodEndpoint, ServiceCidr};
 use orlop_model::{Event, EventKind, ImageRef, PodDesired, PullPolicy};
 use orlop_pod::{AdmitContext, Lifecycle, PodObserved, PodPlan, SandboxState};
-use orlop_runtime::{CgroupVersion, HostCapabilities};
+use orlop_runtime::HostCapabilities;
 use orlop_volume::{NodeFiles, Roots};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -34,8 +34,6 @@ pub(crate) struct Node {
     pub events: Arc<EventLog>,
     /// Images.
     pub images: ImageStore,
-    /// v1 or v2.
-    pub cgroup_version: CgroupVersion,
     /// Capabilities this node can give at all.
     pub capabilities: HostCapabilities,
     /// Cgroups.

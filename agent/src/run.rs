@@ -17,7 +17,7 @@ use orlop_cni::{Ipam, PodNetwork};
 use orlop_datapath::Datapath;
 use orlop_image::ImageStore;
 use orlop_kernel::{CgroupMounts, CgroupRoot, Netns, NodeFacts};
-use orlop_runtime::{CgroupVersion, HostCapabilities};
+use orlop_runtime::HostCapabilities;
 use orlop_volume::NodeFiles;
 use std::fs::{self, File};
 use std::io::IsTerminal;
@@ -164,7 +164,6 @@ async fn set_up(config: Config) -> Result<Node> {
         facts: NodeFacts::read()?,
         events,
         images,
-        cgroup_version: CgroupVersion::detect()?,
         capabilities: HostCapabilities::read()?,
         cgroups,
         monitor_procs,

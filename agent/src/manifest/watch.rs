@@ -8,10 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, watch};
 
-/// Changes this close together are read as one: an editor's save is several.
+/// So long is waited for a file that is being written to be closed, and for one that
+/// is gone to come back: an editor's save is several steps.
 const SETTLE: Duration = Duration::from_millis(40);
 /// The folder is read again after so long even when nothing was heard, should the
 /// kernel's queue of events have overflowed.
@@ -40,9 +42,10 @@ impl Folder {
         Self { dir, node, memory: Memory(memory), stamps: BTreeMap::new(), files: BTreeMap::new() }
     }
 
-    /// Reads what has changed.
-    pub fn scan(&mut self) -> ManifestSet {
-        let mut set = match self.read_changed() {
+    /// Reads what has changed. Files that are gone are taken for gone only when
+    /// `settled`.
+    pub fn scan(&mut self, settled: bool) -> ManifestSet {
+        let mut set = match self.read_changed(settled) {
             Ok(()) => join(&self.files, &self.node),
             Err(error) => {
                 // The folder itself cannot be read: everything stays as it was.
@@ -55,7 +58,7 @@ impl Folder {
         set
     }
 
-    fn read_changed(&mut self) -> Result<()> {
+    fn read_changed(&mut self, settled: bool) -> Result<()> {
         let mut present = BTreeMap::new();
         for entry in fs::read_dir(&self.dir).with_context(|| format!("read the folder {}", self.dir.display()))? {
             let path = entry?.path();
@@ -63,8 +66,10 @@ impl Folder {
                 present.insert(path, stamp);
             }
         }
-        self.files.retain(|path, _| present.contains_key(path));
-        self.memory.keep_only(present.keys());
+        if settled {
+            self.files.retain(|path, _| present.contains_key(path));
+            self.memory.keep_only(present.keys());
+        }
         for (path, stamp) in &present {
             if self.stamps.get(path) == Some(stamp) {
                 continue;
@@ -155,22 +160,22 @@ fn read_one(path: &Path, size: u64) -> FileContent {
 /// The folder cannot be watched.
 pub(crate) fn watch_folder(dir: &Path, node: &str, memory: PathBuf) -> Result<watch::Receiver<ManifestSet>> {
     let dir = dir.canonicalize().with_context(|| format!("find the manifests folder {}", dir.display()))?;
-    let (tell, mut heard) = mpsc::channel(1);
-    let mut watcher = notify::recommended_watcher(move |_| {
-        // A full channel already says that something changed.
-        let _ = tell.try_send(());
+    let heard = Arc::new((Notify::new(), Notify::new()));
+    let tell = Arc::clone(&heard);
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| match news(&event) {
+        News::None => {}
+        News::Whole => tell.0.notify_one(),
+        News::Partial => tell.1.notify_one(),
     })
     .context("set up inotify")?;
     watcher.watch(&dir, RecursiveMode::NonRecursive).with_context(|| format!("watch {}", dir.display()))?;
     let mut folder = Folder::new(dir, node.to_owned(), memory);
-    let (publish, receiver) = watch::channel(folder.scan());
+    let (publish, receiver) = watch::channel(folder.scan(true));
     tokio::spawn(async move {
         let _watcher = watcher;
         loop {
-            let _ = tokio::time::timeout(RESCAN, heard.recv()).await;
-            tokio::time::sleep(SETTLE).await;
-            let _ = heard.try_recv();
-            let set = folder.scan();
+            let settled = wait(&heard.0, &heard.1).await;
+            let set = folder.scan(settled);
             publish.send_if_modified(|old| {
                 let changed = *old != set;
                 *old = set;
@@ -182,6 +187,50 @@ pub(crate) fn watch_folder(dir: &Path, node: &str, memory: PathBuf) -> Result<wa
         }
     });
     Ok(receiver)
+}
+
+/// What an event says of the folder.
+#[derive(Debug, PartialEq, Eq)]
+enum News {
+    /// Somebody reads; the agent itself does.
+    None,
+    /// A manifest is there as it is to be.
+    Whole,
+    /// Something is going on.
+    Partial,
+}
+
+fn news(event: &notify::Result<notify::Event>) -> News {
+    use notify::EventKind;
+    use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
+    let Ok(event) = event else { return News::Partial };
+    let manifest = event.paths.iter().any(|path| is_manifest(path));
+    match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write))
+        | EventKind::Modify(ModifyKind::Name(RenameMode::To))
+            if manifest =>
+        {
+            News::Whole
+        }
+        EventKind::Access(_) => News::None,
+        _ => News::Partial,
+    }
+}
+
+/// Waits for news, or for the time to look again; `true` when nothing is under way.
+async fn wait(whole: &Notify, partial: &Notify) -> bool {
+    tokio::select! {
+        biased;
+        () = whole.notified() => false,
+        () = partial.notified() => {
+            let settled = tokio::time::timeout(SETTLE, whole.notified()).await.is_err();
+            if !settled {
+                partial.notify_one();
+            }
+            settled
+        }
+        () = tokio::time::sleep(RESCAN) => true,
+    }
 }
 
 #[cfg(test)]
@@ -197,7 +246,7 @@ mod tests {
         let (manifests, memory) = (dir.path().join("m"), dir.path().join("memory"));
         fs::create_dir(&manifests).unwrap();
         let file = manifests.join("a.yaml");
-        let scan = || Folder::new(manifests.clone(), "n".to_owned(), memory.clone()).scan();
+        let scan = || Folder::new(manifests.clone(), "n".to_owned(), memory.clone()).scan(true);
         fs::write(&file, POD).unwrap();
         let sound = scan();
         assert_eq!(sound.pods.len(), 1);
@@ -214,10 +263,28 @@ mod tests {
         fs::create_dir(&manifests).unwrap();
         fs::write(manifests.join("a.yaml"), POD).unwrap();
         let mut folder = Folder::new(manifests.clone(), "n".to_owned(), memory.clone());
-        assert_eq!(folder.scan().pods.len(), 1);
+        assert_eq!(folder.scan(true).pods.len(), 1);
         fs::remove_file(manifests.join("a.yaml")).unwrap();
-        assert!(folder.scan().pods.is_empty());
+        assert_eq!(folder.scan(false).pods.len(), 1, "an editor may be putting it back");
+        assert!(folder.scan(true).pods.is_empty());
         assert_eq!(fs::read_dir(memory).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_whole_is_read_at_once() {
+        use notify::event::{AccessKind, AccessMode, CreateKind, Event, EventKind, ModifyKind, RemoveKind, RenameMode};
+        let check = |kind: EventKind, path: &str, want: News| {
+            assert_eq!(news(&Ok(Event::new(kind).add_path(path.into()))), want, "{kind:?} {path}");
+        };
+        check(EventKind::Access(AccessKind::Open(AccessMode::Any)), "a.yaml", News::None);
+        check(EventKind::Access(AccessKind::Close(AccessMode::Read)), "a.yaml", News::None);
+        check(EventKind::Access(AccessKind::Close(AccessMode::Write)), "a.yaml", News::Whole);
+        check(EventKind::Access(AccessKind::Close(AccessMode::Write)), ".a.yaml.swp", News::None);
+        check(EventKind::Create(CreateKind::File), "a.yaml", News::Partial);
+        check(EventKind::Modify(ModifyKind::Name(RenameMode::To)), "a.yaml", News::Whole);
+        check(EventKind::Modify(ModifyKind::Name(RenameMode::To)), "a.yaml~", News::Partial);
+        check(EventKind::Modify(ModifyKind::Name(RenameMode::From)), "a.yaml", News::Partial);
+        check(EventKind::Remove(RemoveKind::File), "a.yaml", News::Partial);
     }
 
     #[test]

@@ -248,7 +248,7 @@ fn spec(
         shm: (!pod.host_ipc).then_some(shm.as_path()),
         namespaces: &NamespacePaths::of_pod(&run_dir, pod),
         cgroup: &node.cgroups.pod(&pod.uid, pod.qos).oci_path(id),
-        cgroup_version: node.cgroup_version,
+        cgroup_layout: node.cgroups.layout(),
         pids_limit: None,
         localhost_seccomp: seccomp,
         host_capabilities: node.capabilities,

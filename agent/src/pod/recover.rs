@@ -84,7 +84,8 @@ async fn observe(node: &Arc<Node>, uid: &PodUid) -> Result<(PodRecord, PodDesire
     }
     if record.finished {
         seen.containers = record.containers(&BTreeSet::new(), Timestamp::now());
-        seen.teardown = Step::Ready;
+        // One that was to be deleted after its end still has its logs and its record.
+        seen.teardown = if record.deletion.is_some() { Step::Absent } else { Step::Ready };
         return Ok((record, want, Found { seen, sandbox: None, volumes: BTreeMap::new() }));
     }
     let sandbox = find_sandbox(node, &mut record, &want, &mut seen).await?;

@@ -190,7 +190,11 @@ impl Worker {
                     self.save_record();
                 }
                 let sandbox = self.sandbox.take();
-                self.steps.spawn(async move { Done::TornDown(sandbox::tear_down(&node, &want, sandbox).await) });
+                let whole = want.deletion.is_some();
+                self.steps.spawn(async move {
+                    let result = sandbox::tear_down(&node, &want, sandbox).await;
+                    Done::TornDown { whole, result }
+                });
             }
             PodAction::Fail { reason, message } => {
                 self.event(EventKind::Warning, &reason, message.clone());
@@ -251,6 +255,10 @@ impl Worker {
                     self.want.deletion = Some(deletion);
                     self.record.deletion = Some(deletion);
                     self.save_record();
+                    // One that had ended by itself still has its logs and its record.
+                    if matches!(self.seen.teardown, Step::Ready) {
+                        self.seen.teardown = Step::Absent;
+                    }
                 }
             }
             Message::Probe(name, id, results) => {

@@ -26,7 +26,7 @@ pub use capability::{HostCapabilities, capabilities_for};
 pub use client::{ExecHandle, Monitor, MonitorEvent};
 pub use device::host_devices;
 pub use error::Error;
-pub use resources::{CgroupVersion, container_cgroup, cpu_quota_us, cpu_shares, oom_score_adj, pod_cgroup, resources};
+pub use resources::{oom_score_adj, resources};
 pub use seccomp::{for_libcontainer, localhost as localhost_seccomp, runtime_default as runtime_default_seccomp};
 pub use spec::{ImageRun, Mount, NamespacePaths, PidNamespace, SpecInput, build_spec};
 pub use user::{Databases, ResolvedUser, check_non_root, resolve_user};

@@ -3,7 +3,7 @@
 
 use crate::capability::{HostCapabilities, capabilities_for};
 use crate::error::Error;
-use crate::resources::{CgroupVersion, resources};
+use crate::resources::resources;
 use crate::seccomp::{for_libcontainer, runtime_default};
 use crate::user::ResolvedUser;
 use oci_spec::runtime::{
@@ -11,6 +11,7 @@ use oci_spec::runtime::{
     LinuxNamespaceType, LinuxSeccomp, Mount as OciMount, MountBuilder, PosixRlimit, Process, ProcessBuilder,
     RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
+use orlop_kernel::CgroupLayout;
 use orlop_model::{ContainerDesired, MountPropagation, PodDesired, SeccompProfile};
 use std::path::{Path, PathBuf};
 
@@ -130,10 +131,10 @@ pub struct SpecInput<'a> {
     pub shm: Option<&'a Path>,
     /// Namespaces.
     pub namespaces: &'a NamespacePaths,
-    /// `linux.cgroupsPath` ([`crate::container_cgroup`]).
+    /// `linux.cgroupsPath` (`orlop_kernel::PodCgroup::oci_path`).
     pub cgroup: &'a Path,
     /// The host's cgroups.
-    pub cgroup_version: CgroupVersion,
+    pub cgroup_layout: CgroupLayout,
     /// Processes at most.
     pub pids_limit: Option<u64>,
     /// Parsed profile of `SeccompProfile::Localhost` ([`crate::localhost_seccomp`]).
@@ -167,7 +168,7 @@ pub fn build_spec(input: &SpecInput<'_>) -> Result<Spec, Error> {
     let mut linux = LinuxBuilder::default()
         .namespaces(namespaces(input)?)
         .cgroups_path(input.cgroup)
-        .resources(resources(&input.container.resources, input.pids_limit, security.privileged, input.cgroup_version)?);
+        .resources(resources(&input.container.resources, input.pids_limit, security.privileged, input.cgroup_layout)?);
     if let Some(propagation) = propagation_of_root(input.mounts) {
         linux = linux.rootfs_propagation(propagation);
     }
@@ -282,7 +283,7 @@ fn namespaces(input: &SpecInput<'_>) -> Result<Vec<LinuxNamespace>, Error> {
             list.push(join(typ, path)?);
         }
     }
-    if input.cgroup_version == CgroupVersion::V2 {
+    if input.cgroup_layout == CgroupLayout::V2 {
         list.push(new(LinuxNamespaceType::Cgroup)?);
     }
     Ok(list)
@@ -306,7 +307,7 @@ fn mounts(input: &SpecInput<'_>) -> Result<Vec<OciMount>, Error> {
     // Each container's own cgroup, in a cgroup namespace. On v1 it would be one more
     // mount for each controller, at every start, of files that name the node's
     // paths: left out there.
-    if input.cgroup_version == CgroupVersion::V2 {
+    if input.cgroup_layout == CgroupLayout::V2 {
         list.push(special("cgroup", "/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", sys])?);
     }
     list.push(match input.shm {

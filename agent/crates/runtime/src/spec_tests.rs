@@ -1,9 +1,9 @@
 //! Tables for what depends on a whole pod: users and specs.
 
 use crate::capability::HostCapabilities;
-use crate::resources::CgroupVersion;
 use crate::spec::{ImageRun, Mount, NamespacePaths, SpecInput, build_spec};
 use crate::user::{Databases, ResolvedUser, check_non_root, resolve_user};
+use orlop_kernel::CgroupLayout;
 use orlop_model::{
     ContainerDesired, ContainerName, ContainerResources, ContainerRole, ContainerSecurity, DnsDesired, ImageRef,
     MountPropagation, PodDesired, PodKey, PodResources, PodSecurity, PodUid, PullPolicy, QosClass, RestartPolicy,
@@ -134,7 +134,7 @@ fn non_root() {
 }
 
 /// A spec as JSON, without the seccomp list.
-fn spec_of(change: impl FnOnce(&mut PodDesired, &mut ContainerDesired), version: CgroupVersion) -> serde_json::Value {
+fn spec_of(change: impl FnOnce(&mut PodDesired, &mut ContainerDesired), layout: CgroupLayout) -> serde_json::Value {
     let (mut pod, mut container) = (pod(), container());
     change(&mut pod, &mut container);
     let image = ImageRun {
@@ -163,7 +163,7 @@ fn spec_of(change: impl FnOnce(&mut PodDesired, &mut ContainerDesired), version:
         shm: Some(Path::new("/pods/shm")),
         namespaces: &NamespacePaths::of_pod(Path::new("/run/p"), &pod),
         cgroup: Path::new("/orlop/c"),
-        cgroup_version: version,
+        cgroup_layout: layout,
         pids_limit: None,
         localhost_seccomp: None,
         host_capabilities: HostCapabilities(u64::MAX),
@@ -175,42 +175,42 @@ fn spec_of(change: impl FnOnce(&mut PodDesired, &mut ContainerDesired), version:
 
 #[test]
 fn specs() {
-    use CgroupVersion::{V1, V2};
+    use CgroupLayout::{Hybrid, V2};
     use serde_json::{Value, json};
     type Change = fn(&mut PodDesired, &mut ContainerDesired);
     let check = |what: &str, change: Change, version, pointer: &str, want: Value| {
         let spec = spec_of(change, version);
         assert_eq!(spec.pointer(pointer).cloned().unwrap_or_default(), want, "{what}: {pointer} of {spec:#}");
     };
-    check("image's command", |_, _| {}, V1, "/process/args", json!(["/entry", "image-arg"]));
-    check("args", |_, c| c.args = vec!["x".into()], V1, "/process/args", json!(["/entry", "x"]));
-    check("command", |_, c| c.command = vec!["y".into()], V1, "/process/args", json!(["y"]));
+    check("image's command", |_, _| {}, Hybrid, "/process/args", json!(["/entry", "image-arg"]));
+    check("args", |_, c| c.args = vec!["x".into()], Hybrid, "/process/args", json!(["/entry", "x"]));
+    check("command", |_, c| c.command = vec!["y".into()], Hybrid, "/process/args", json!(["y"]));
     let env = json!(["PATH=/bin", "A=pod", "HOSTNAME=p", "B=b", "HOME=/root"]);
-    check("environment", |_, _| {}, V1, "/process/env", env);
-    check("image's folder", |_, _| {}, V1, "/process/cwd", json!("/srv"));
-    check("folder", |_, c| c.working_dir = Some("/w".into()), V1, "/process/cwd", json!("/w"));
-    check("no_new_privs left out", |_, _| {}, V1, "/process/noNewPrivileges", Value::Null);
+    check("environment", |_, _| {}, Hybrid, "/process/env", env);
+    check("image's folder", |_, _| {}, Hybrid, "/process/cwd", json!("/srv"));
+    check("folder", |_, c| c.working_dir = Some("/w".into()), Hybrid, "/process/cwd", json!("/w"));
+    check("no_new_privs left out", |_, _| {}, Hybrid, "/process/noNewPrivileges", Value::Null);
     let no_escalation: Change = |_, c| c.security.allow_privilege_escalation = false;
-    check("no_new_privs", no_escalation, V1, "/process/noNewPrivileges", json!(true));
-    check("limits left out", |_, _| {}, V1, "/process/rlimits", Value::Null);
-    check("groups", |_, _| {}, V1, "/process/user/additionalGids", json!([0, 900]));
-    check("unconfined", |_, _| {}, V1, "/linux/seccomp", Value::Null);
+    check("no_new_privs", no_escalation, Hybrid, "/process/noNewPrivileges", json!(true));
+    check("limits left out", |_, _| {}, Hybrid, "/process/rlimits", Value::Null);
+    check("groups", |_, _| {}, Hybrid, "/process/user/additionalGids", json!([0, 900]));
+    check("unconfined", |_, _| {}, Hybrid, "/linux/seccomp", Value::Null);
     let filtered: Change = |_, c| c.security.seccomp = SeccompProfile::RuntimeDefault;
-    check("default filter", filtered, V1, "/linux/seccomp/defaultAction", json!("SCMP_ACT_ERRNO"));
+    check("default filter", filtered, Hybrid, "/linux/seccomp/defaultAction", json!("SCMP_ACT_ERRNO"));
     let both: Change = |_, c| {
         c.security.privileged = true;
         c.security.seccomp = SeccompProfile::RuntimeDefault;
     };
-    check("privileged has no filter", both, V1, "/linux/seccomp", Value::Null);
-    check("privileged sees all", both, V1, "/linux/maskedPaths", json!([]));
-    check("masked", |_, _| {}, V1, "/linux/maskedPaths/0", json!("/proc/acpi"));
+    check("privileged has no filter", both, Hybrid, "/linux/seccomp", Value::Null);
+    check("privileged sees all", both, Hybrid, "/linux/maskedPaths", json!([]));
+    check("masked", |_, _| {}, Hybrid, "/linux/maskedPaths/0", json!("/proc/acpi"));
     let own = json!([{"type": "mount"}, {"type": "pid"}, {"type": "network", "path": "/run/p/ns/net"},
         {"type": "ipc", "path": "/run/p/ns/ipc"}, {"type": "uts", "path": "/run/p/ns/uts"}]);
-    check("namespaces", |_, _| {}, V1, "/linux/namespaces", own);
+    check("namespaces", |_, _| {}, Hybrid, "/linux/namespaces", own);
     let host: Change = |p, _| (p.host_network, p.host_pid, p.host_ipc) = (true, true, true);
-    check("host's namespaces", host, V1, "/linux/namespaces", json!([{"type": "mount"}]));
+    check("host's namespaces", host, Hybrid, "/linux/namespaces", json!([{"type": "mount"}]));
     let shared: Change = |p, _| p.share_process_namespace = true;
-    check("shared pids", shared, V1, "/linux/namespaces/1", json!({"type": "pid", "path": "/run/p/ns/pid"}));
+    check("shared pids", shared, Hybrid, "/linux/namespaces/1", json!({"type": "pid", "path": "/run/p/ns/pid"}));
     check("cgroup namespace", |_, _| {}, V2, "/linux/namespaces/5", json!({"type": "cgroup"}));
     let limits: Change = |_, c| {
         c.resources.cpu_limit_milli = Some(500);
@@ -218,12 +218,12 @@ fn specs() {
     };
     let want = json!({"devices": [{"allow": false, "access": "rwm"}], "memory": {"limit": 1048576},
         "cpu": {"shares": 512, "quota": 50000, "period": 100_000}});
-    check("limits", limits, V1, "/linux/resources", want);
+    check("limits", limits, Hybrid, "/linux/resources", want);
     check("whole container", limits, V2, "/linux/resources/unified", json!({"memory.oom.group": "1"}));
     check(
         "volume",
         |_, _| {},
-        V1,
+        Hybrid,
         "/mounts/6",
         json!({"destination": "/data", "type": "bind",
         "source": "/volumes/data", "options": ["rbind", "rprivate", "ro"]}),
@@ -232,7 +232,7 @@ fn specs() {
     check(
         "read-only root",
         |_, c| c.security.read_only_root = true,
-        V1,
+        Hybrid,
         "/root",
         json!({"path": "/rootfs", "readonly": true}),
     );

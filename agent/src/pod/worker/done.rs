@@ -21,9 +21,16 @@ pub(super) enum Done {
     BrokenRemoved(Result<(), StepError>),
     Volumes(Result<BTreeMap<String, PathBuf>, StepError>),
     Image(ImageRef, Result<ImageRecord, StepError>),
-    Started { name: ContainerName, result: Result<Box<Started>, StepError> },
+    Started {
+        name: ContainerName,
+        result: Result<Box<Started>, StepError>,
+    },
     Signalled,
-    TornDown(Result<(), StepError>),
+    /// `whole` when its logs and its record went as well, because it was to be deleted.
+    TornDown {
+        whole: bool,
+        result: Result<(), StepError>,
+    },
 }
 
 impl Worker {
@@ -69,13 +76,17 @@ impl Worker {
             }
             Done::Started { name, result } => self.started(&name, result, now),
             Done::Signalled => {}
-            Done::TornDown(Ok(())) => {
+            // Told to end meanwhile: once more, for its logs and its record.
+            Done::TornDown { whole: false, result: Ok(()) } if self.want.deletion.is_some() => {
+                self.seen.teardown = Step::Absent;
+            }
+            Done::TornDown { whole, result: Ok(()) } => {
                 self.seen.teardown = Step::Ready;
-                if self.want.deletion.is_some() {
+                if whole {
                     self.node.forget_pod(&self.want);
                 }
             }
-            Done::TornDown(Err(error)) => {
+            Done::TornDown { result: Err(error), .. } => {
                 self.trouble("FailedKillPod", "error killing pod", &error);
                 self.seen.teardown = self.failed_step("teardown", error, now);
             }

@@ -2,14 +2,14 @@
 //! of its own, and a monitor that is shut down at the end.
 
 use oci_spec::runtime::Spec;
+use orlop_kernel::{CgroupMounts, CgroupRoot};
 use orlop_model::{
     ContainerDesired, ContainerId, ContainerName, ContainerResources, ContainerRole, ContainerSecurity, DnsDesired,
     ImageRef, PodDesired, PodKey, PodResources, PodSecurity, PodUid, PullPolicy, QosClass, RestartPolicy,
     SeccompProfile, TerminationMessagePolicy,
 };
 use orlop_runtime::{
-    CgroupVersion, HostCapabilities, ImageRun, Monitor, MonitorEvent, Mount, NamespacePaths, ResolvedUser, SpecInput,
-    build_spec, container_cgroup,
+    HostCapabilities, ImageRun, Monitor, MonitorEvent, Mount, NamespacePaths, ResolvedUser, SpecInput, build_spec,
 };
 use orlop_wire::{AttemptRecord, ContainerStatus, CreateContainer, Exec, ExecUser, LogTarget, SandboxConfig, Snapshot};
 use std::fs;
@@ -113,6 +113,8 @@ impl World {
             .build()
             .unwrap();
         let rootfs = self.path("rootfs");
+        let cgroup_root = Path::new("/").join(&self.cgroup_root);
+        let cgroups = CgroupRoot::open(CgroupMounts::detect().unwrap(), &cgroup_root).unwrap();
         let input = SpecInput {
             pod: &self.pod,
             container: desired,
@@ -125,8 +127,8 @@ impl World {
             mounts,
             shm: None,
             namespaces: &NamespacePaths::of_pod(&self.dir(), &self.pod),
-            cgroup: &container_cgroup(Path::new(&self.cgroup_root), self.pod.qos, &self.pod.uid, id),
-            cgroup_version: CgroupVersion::detect().unwrap(),
+            cgroup: &cgroups.pod(&self.pod.uid, self.pod.qos).oci_path(id),
+            cgroup_layout: cgroups.layout(),
             pids_limit: Some(100),
             localhost_seccomp: None,
             host_capabilities: HostCapabilities::read().unwrap(),
