@@ -1,4 +1,4 @@
-//! Links: made once, pinned, then only their program changes.
+//! Links of the cgroup and of uplinks: made once, pinned, then only their program changes.
 
 use orlop_model::Ifindex;
 use std::fs;
@@ -84,22 +84,21 @@ impl Datapath {
         Ok(())
     }
 
-    pub(crate) fn attach_device(&self, device: Ifindex, program: Program) -> Result<(), Error> {
+    pub(crate) fn attach_uplink_program(&self, device: Ifindex, program: Program) -> Result<(), Error> {
+        let crate::Hook::Uplink(attach_type) = program.hook() else { return Ok(()) };
         let path = self.layout.device_link(device, program);
-        ensure(&path, self.program(program), device.get(), program.hook().attach_type(), |info| {
-            info.ifindex() == device.get()
-        })
-        .map_err(|source| Error::AttachDevice { program, device, source })
+        ensure(&path, self.program(program), device.get(), attach_type, |info| info.ifindex() == device.get())
+            .map_err(|source| Error::AttachUplink { program, device, source })
     }
 
-    pub(crate) fn detach_device(&self, device: Ifindex, program: Program) -> Result<(), Error> {
+    pub(crate) fn detach_uplink_program(&self, device: Ifindex, program: Program) -> Result<(), Error> {
         let path = self.layout.device_link(device, program);
         unpin_link(&path).map_err(|source| Error::Pin { operation: "remove pin", path, source })
     }
 
-    /// Puts this object's programs under the device links of an earlier agent;
+    /// Puts this object's programs under the uplinks' links of an earlier agent;
     /// drops the pins whose device is gone.
-    pub(crate) fn update_device_links(&self) -> Result<(), Error> {
+    pub(crate) fn update_uplink_links(&self) -> Result<(), Error> {
         for (device, program) in self.layout.device_links()? {
             let path = self.layout.device_link(device, program);
             let update = || match pinned(&path, |info| info.ifindex() == device.get())? {
@@ -107,7 +106,7 @@ impl Datapath {
                 Pinned::Stale => unpin_link(&path),
                 Pinned::Absent => Ok(()),
             };
-            update().map_err(|source| Error::AttachDevice { program, device, source })?;
+            update().map_err(|source| Error::AttachUplink { program, device, source })?;
         }
         Ok(())
     }

@@ -76,7 +76,7 @@ pub enum Error {
     },
     /// A program could not be attached to a device.
     #[error("attach {program} to {device} (tcx needs Linux 6.6)")]
-    AttachDevice {
+    AttachUplink {
         /// The program.
         program: Program,
         /// The device.
@@ -84,6 +84,17 @@ pub enum Error {
         /// The cause.
         #[source]
         source: io::Error,
+    },
+    /// The programs could not be put on a pod's device or taken off it.
+    #[error("{operation} the programs of pod device {device}")]
+    PodFilters {
+        /// "attach", "replace", "detach".
+        operation: &'static str,
+        /// The device.
+        device: Ifindex,
+        /// The cause.
+        #[source]
+        source: orlop_kernel::KernelError,
     },
     /// A program could not be run on a frame.
     #[error("run {program} as on {device}")]

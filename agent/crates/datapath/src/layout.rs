@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  maps/FRONTENDS …        links/cgroup/connect4 …
-//!  links/pod/7-pod_from    links/uplink/2-uplink_in     (interface index, program)
+//!                          links/uplink/2-uplink_in     (interface index, program)
 //! ```
 
 use nix::sys::statfs::statfs;
@@ -10,7 +10,6 @@ use orlop_model::Ifindex;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::program::Hook;
 use crate::{Error, Program, sys};
 
 #[derive(Debug, Clone)]
@@ -27,7 +26,7 @@ impl Layout {
             return Err(Error::NoBpffs { path: root.to_path_buf() });
         }
         let layout = Self { root: root.to_path_buf() };
-        for folder in [layout.maps(), layout.links("cgroup"), layout.links("pod"), layout.links("uplink")] {
+        for folder in [layout.maps(), layout.links("cgroup"), layout.links("uplink")] {
             fs::create_dir_all(&folder).map_err(|source| Error::Pin {
                 operation: "create folder",
                 path: folder.clone(),
@@ -58,24 +57,21 @@ impl Layout {
     }
 
     pub fn device_link(&self, device: Ifindex, program: Program) -> PathBuf {
-        let kind = if matches!(program.hook(), Hook::Pod(_)) { "pod" } else { "uplink" };
-        self.links(kind).join(format!("{}-{}", device.get(), program.name()))
+        self.links("uplink").join(format!("{}-{}", device.get(), program.name()))
     }
 
-    /// Every pinned device link, by what its name says.
+    /// Every uplink's pinned link, by what its name says.
     pub fn device_links(&self) -> Result<Vec<(Ifindex, Program)>, Error> {
         let mut found = Vec::new();
-        for kind in ["pod", "uplink"] {
-            let folder = self.links(kind);
-            let failed = |source| Error::Pin { operation: "read folder", path: folder.clone(), source };
-            for entry in fs::read_dir(&folder).map_err(failed)? {
-                let name = entry.map_err(failed)?.file_name();
-                let parsed = name.to_str().and_then(|name| name.split_once('-')).and_then(|(index, program)| {
-                    let program = Program::ALL.iter().copied().find(|known| known.name() == program)?;
-                    Some((Ifindex::new(index.parse().ok()?)?, program))
-                });
-                found.extend(parsed);
-            }
+        let folder = self.links("uplink");
+        let failed = |source| Error::Pin { operation: "read folder", path: folder.clone(), source };
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            let parsed = name.to_str().and_then(|name| name.split_once('-')).and_then(|(index, program)| {
+                let program = Program::ALL.iter().copied().find(|known| known.name() == program)?;
+                Some((Ifindex::new(index.parse().ok()?)?, program))
+            });
+            found.extend(parsed);
         }
         Ok(found)
     }

@@ -3,12 +3,13 @@
 //!
 //! ```text
 //!  lb::MapOp ─▶ apply ─▶ FRONTENDS SLOTS BACKENDS ◀─ connect4/6, sendmsg4/6, uplink_in
-//!  attach_pod ─▶ PODS, tcx links pod_from/pod_to ─▶ DEVICE_COUNTERS ─▶ pod_counters
+//!  attach_pod ─▶ PODS, filters pod_from/pod_to ─▶ DEVICE_COUNTERS ─▶ pod_counters
 //! ```
 //!
 //! Maps and links are pinned, so they work on while no agent runs. An agent that
 //! starts again takes the maps with all that is in them and puts its own programs
-//! under the pinned links, one atomic step each: no connection meets a gap.
+//! under the pinned links and into the pods' filters, one atomic step each: no
+//! connection meets a gap.
 //!
 //! Every call that attaches to a device works in the network namespace of the
 //! calling thread. Calls block for at most some system calls a table entry.
@@ -16,6 +17,7 @@
 mod attach;
 mod counters;
 mod error;
+mod filters;
 mod layout;
 mod load;
 mod pods;

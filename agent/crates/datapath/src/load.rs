@@ -15,7 +15,7 @@ use std::sync::Mutex;
 use crate::layout::Layout;
 use crate::table::Table;
 use crate::tables::NodePorts;
-use crate::{Error, Program, attach, sys};
+use crate::{Error, Program, attach, filters, sys};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/orlop-ebpf.o"));
 
@@ -106,7 +106,8 @@ impl Datapath {
             Some(cgroup) => datapath.attach_cgroup(cgroup)?,
             None => datapath.detach_cgroup()?,
         }
-        datapath.update_device_links()?;
+        datapath.update_uplink_links()?;
+        datapath.replace_pod_filters()?;
         Ok(datapath)
     }
 
@@ -130,7 +131,11 @@ impl Datapath {
 /// [`Error::Teardown`] with every pin that stayed; the others are gone.
 pub fn remove_all(bpf_dir: &Path) -> Result<(), Error> {
     let mut errors = Vec::new();
-    for kind in ["cgroup", "pod", "uplink"] {
+    let pods = bpf_dir.join("maps/PODS");
+    if let Ok(map) = sys::open_pin(&pods) {
+        errors.extend(filters::remove_all(&Table::new("PODS", map)).err());
+    }
+    for kind in ["cgroup", "uplink"] {
         remove_folder(&bpf_dir.join("links").join(kind), true, &mut errors);
     }
     remove_folder(&bpf_dir.join("links"), false, &mut errors);

@@ -33,31 +33,28 @@ impl Datapath {
             self.pods.put(addr, &value)?;
         }
         self.remove_pod_addrs(host, &wanted)?;
-        self.attach_device(host, Program::PodFrom)?;
-        self.attach_device(host, Program::PodTo)
+        self.put_pod_filters(host)
     }
 
     /// Detaches a pod's veth. Its counters stay until
     /// [`forget_pod_counters`](Self::forget_pod_counters).
     ///
     /// # Errors
-    /// A pin that cannot be removed.
+    /// The kernel refused.
     pub fn detach_pod(&self, host: Ifindex) -> Result<(), Error> {
         self.remove_pod_addrs(host, &BTreeSet::new())?;
-        self.detach_device(host, Program::PodFrom)?;
-        self.detach_device(host, Program::PodTo)
+        self.delete_pod_filters(host)
     }
 
-    /// Attached pods' host-side interfaces, as pinned.
+    /// Attached pods' host-side interfaces.
     ///
     /// # Errors
-    /// A folder that cannot be read.
+    /// A map that cannot be read.
     pub fn attached_pods(&self) -> Result<BTreeSet<Ifindex>, Error> {
-        let links = self.layout.device_links()?;
-        Ok(links.into_iter().filter(|(_, program)| *program == Program::PodFrom).map(|(device, _)| device).collect())
+        Ok(self.pods.entries()?.into_iter().filter_map(|(_, pod)| Ifindex::new(pod.ifindex)).collect())
     }
 
-    fn remove_pod_addrs(&self, host: Ifindex, keep: &BTreeSet<Addr>) -> Result<(), Error> {
+    pub(crate) fn remove_pod_addrs(&self, host: Ifindex, keep: &BTreeSet<Addr>) -> Result<(), Error> {
         for (addr, pod) in self.pods.entries()? {
             if pod.ifindex == host.get() && !keep.contains(&addr) {
                 self.pods.remove(&addr)?;
@@ -72,8 +69,8 @@ impl Datapath {
     /// As [`attach_pod`](Self::attach_pod).
     pub fn attach_uplink(&self, device: Ifindex) -> Result<(), Error> {
         self.device_counters.create_per_cpu(&device.get(), DeviceCounters::default(), self.cpus)?;
-        self.attach_device(device, Program::UplinkOut)?;
-        self.attach_device(device, Program::UplinkIn)
+        self.attach_uplink_program(device, Program::UplinkOut)?;
+        self.attach_uplink_program(device, Program::UplinkIn)
     }
 
     /// Ends NodePorts on a device.
@@ -81,8 +78,8 @@ impl Datapath {
     /// # Errors
     /// A pin that cannot be removed.
     pub fn detach_uplink(&self, device: Ifindex) -> Result<(), Error> {
-        self.detach_device(device, Program::UplinkIn)?;
-        self.detach_device(device, Program::UplinkOut)?;
+        self.detach_uplink_program(device, Program::UplinkIn)?;
+        self.detach_uplink_program(device, Program::UplinkOut)?;
         self.device_counters.remove(&device.get())
     }
 

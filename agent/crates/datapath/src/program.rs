@@ -1,5 +1,6 @@
 //! The programs and where each hangs.
 
+use orlop_kernel::FilterHook;
 use std::fmt;
 
 /// Where a program is attached.
@@ -7,20 +8,10 @@ use std::fmt;
 pub enum Hook {
     /// The node's cgroup, by `enum bpf_attach_type`.
     Cgroup(u32),
-    /// Host side of every pod's veth, ingress or egress.
-    Pod(u32),
-    /// Every device with a node address, ingress or egress.
+    /// Host side of every pod's veth.
+    Pod(FilterHook),
+    /// Every device with a node address, by `enum bpf_attach_type`.
     Uplink(u32),
-}
-
-impl Hook {
-    /// `enum bpf_attach_type` of linux/bpf.h.
-    #[must_use]
-    pub const fn attach_type(self) -> u32 {
-        match self {
-            Self::Cgroup(attach_type) | Self::Pod(attach_type) | Self::Uplink(attach_type) => attach_type,
-        }
-    }
 }
 
 /// `BPF_TCX_INGRESS`.
@@ -77,8 +68,8 @@ programs! {
     Getpeername4 "getpeername4" Hook::Cgroup(29), "cgroup getpeername4", "The peer of a translated socket is the service (IPv4).";
     Getpeername6 "getpeername6" Hook::Cgroup(30), "cgroup getpeername6", "The same for IPv6 sockets, IPv4-mapped addresses too.";
     LearnEgress "learn_egress" Hook::Cgroup(1), "cgroup_skb egress", "The first packet of a translated socket enters its flow into FLOWS.";
-    PodFrom "pod_from" Hook::Pod(TCX_INGRESS), "tcx ingress, pod veth", "Checks the source, counts, and hands packets for local pods over with redirect_peer.";
-    PodTo "pod_to" Hook::Pod(TCX_EGRESS), "tcx egress, pod veth", "Counts what the host's stack sends to the pod.";
+    PodFrom "pod_from" Hook::Pod(FilterHook::Ingress), "clsact ingress, pod veth", "Checks the source, counts, and hands packets for local pods over with redirect_peer.";
+    PodTo "pod_to" Hook::Pod(FilterHook::Egress), "clsact egress, pod veth", "Counts what the host's stack sends to the pod.";
     UplinkIn "uplink_in" Hook::Uplink(TCX_INGRESS), "tcx ingress, uplink", "Translates packets to NodePorts to a backend.";
     UplinkOut "uplink_out" Hook::Uplink(TCX_EGRESS), "tcx egress, uplink", "Translates the replies of NodePort backends back.";
 }

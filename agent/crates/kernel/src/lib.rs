@@ -19,6 +19,7 @@ mod cgroup_weight;
 mod error;
 mod facts;
 mod file;
+mod filter;
 mod link;
 mod link_events;
 mod mount;
@@ -36,6 +37,7 @@ pub use cgroup_watch::PopulatedWatch;
 pub use cgroup_weight::{CpuMax, cpu_quota, cpu_shares, cpu_weight};
 pub use error::KernelError;
 pub use facts::NodeFacts;
+pub use filter::{FilterHook, FilterPlace};
 pub use link::{Link, LinkStats, Mac, VethPair};
 pub use link_events::{LinkEvent, LinkEvents};
 pub use mount::{
