@@ -90,9 +90,9 @@ fn lints() -> Result<()> {
     ]))
 }
 
-/// Tests named `docs_…` compare generated parts of the documents with the code.
+/// The test programs named `readme` compare generated parts of the documents with the code.
 fn documents() -> Result<()> {
-    run_command(cargo().args(["test", "--quiet", "--workspace", "--exclude", "orlop-ebpf", "docs_"]))
+    run_command(cargo().args(["test", "--quiet", "--workspace", "--exclude", "orlop-ebpf", "--test", "readme"]))
 }
 
 fn dependencies() -> Result<()> {

@@ -27,14 +27,11 @@ use crate::command::{cargo, run as run_command, top};
 use crate::setup;
 use interrupt::Interrupt;
 use leftover::Traces;
-use node::{Agent, Counters, Layout, Pod, Service, copy_manifests, program};
+use node::{Agent, Counters, Layout, NODE_IP, Pod, Service, copy_manifests, program};
 use place::Place;
 use traffic::{Answers, get};
 
-const NODE_IP: &str = "198.51.100.10";
 const CLIENT_IP: &str = "198.51.100.20";
-const POD_CIDR: &str = "10.1.0.0/24";
-const SERVICE_CIDR: &str = "10.96.0.0/16";
 /// What `agent/examples` says.
 const CLUSTER_URL: &str = "http://10.96.0.80/";
 const NODE_PORT: u16 = 30080;
@@ -94,7 +91,7 @@ fn show(layout: &Layout, once: bool, interrupt: &Interrupt, traces: &mut Traces)
     let pods = prepare(layout)?;
     let (node, client) = network(layout)?;
     let started = Instant::now();
-    let mut agent = Agent::start(&node, layout, NODE_IP, POD_CIDR, SERVICE_CIDR)?;
+    let mut agent = Agent::start(&node, layout)?;
     let outcome = act(&mut agent, &client, started, pods, interrupt).and_then(|good| {
         if !once {
             stay(&mut agent, layout, interrupt)?;
@@ -103,7 +100,7 @@ fn show(layout: &Layout, once: bool, interrupt: &Interrupt, traces: &mut Traces)
     });
     traces.note();
     title("Down again");
-    let down = take_down(agent, layout);
+    let down = take_down(agent, layout).and(reset(&node, layout));
     let good = outcome?;
     down?;
     Ok(good)
@@ -287,6 +284,17 @@ fn take_down(mut agent: Agent, layout: &Layout) -> Result<()> {
         Some(pods) if pods.is_empty() => Ok(()),
         _ => bail!("the pods did not end in order"),
     }
+}
+
+/// Removes what a node keeps for its next start: cgroups, maps, links, images, logs.
+fn reset(node: &Place, layout: &Layout) -> Result<()> {
+    let mut command = layout.command("reset");
+    let output = node.run(move || command.stdin(Stdio::null()).output().context("start orlop reset"))?;
+    if !output.status.success() {
+        bail!("orlop reset: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    println!("  node reset");
+    Ok(())
 }
 
 fn names(pods: &[Pod]) -> String {

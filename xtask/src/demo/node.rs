@@ -16,6 +16,12 @@ use serde::de::DeserializeOwned;
 use super::place::Place;
 use crate::command::{self, target_dir};
 
+/// The node's address, made up for documentation (RFC 5737), as the client's is.
+pub const NODE_IP: &str = "198.51.100.10";
+const POD_CIDR: &str = "10.1.0.0/24";
+/// Holds the Service's address in `agent/examples`.
+const SERVICE_CIDR: &str = "10.96.0.0/16";
+
 /// How long the agent may take to end after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -102,6 +108,26 @@ impl Layout {
     pub fn socket(&self) -> PathBuf {
         self.work.join("run/orlop.sock")
     }
+
+    /// `orlop agent` or `orlop reset` with this node's flags.
+    pub fn command(&self, verb: &str) -> Command {
+        let mut command = Command::new(program("orlop"));
+        command.args([verb, "--node-name", "demo", "--node-ip", NODE_IP]);
+        command.args(["--pod-cidr", POD_CIDR, "--service-cidr", SERVICE_CIDR]);
+        command.arg("--cgroup-root").arg(format!("/{}", self.cgroup));
+        for (flag, path) in [
+            ("--manifests", self.manifests()),
+            ("--images", self.images()),
+            ("--bpf-dir", self.bpffs().join("orlop")),
+            ("--root-dir", self.work.join("kubelet")),
+            ("--state-dir", self.work.join("state")),
+            ("--run-dir", self.work.join("run")),
+            ("--log-dir", self.work.join("logs")),
+        ] {
+            command.arg(flag).arg(path);
+        }
+        command
+    }
 }
 
 /// A program of the release build.
@@ -117,24 +143,10 @@ pub struct Agent {
 
 impl Agent {
     /// Starts it in the node's place.
-    pub fn start(place: &Place, layout: &Layout, node_ip: &str, pod_cidr: &str, service_cidr: &str) -> Result<Self> {
+    pub fn start(place: &Place, layout: &Layout) -> Result<Self> {
         let log = File::create(layout.log()).with_context(|| format!("create {}", layout.log().display()))?;
         let errors = log.try_clone().context("duplicate a descriptor")?;
-        let mut command = Command::new(program("orlop"));
-        command.args(["agent", "--node-name", "demo", "--node-ip", node_ip]);
-        command.args(["--pod-cidr", pod_cidr, "--service-cidr", service_cidr]);
-        command.arg("--cgroup-root").arg(format!("/{}", layout.cgroup));
-        for (flag, path) in [
-            ("--manifests", layout.manifests()),
-            ("--images", layout.images()),
-            ("--bpf-dir", layout.bpffs().join("orlop")),
-            ("--root-dir", layout.work.join("kubelet")),
-            ("--state-dir", layout.work.join("state")),
-            ("--run-dir", layout.work.join("run")),
-            ("--log-dir", layout.work.join("logs")),
-        ] {
-            command.arg(flag).arg(path);
-        }
+        let mut command = layout.command("agent");
         // A process group of its own: Ctrl-C is for us, who then take the node down in order.
         command.stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0);
         let child = place.run(move || command.spawn().context("start orlop agent"))?;

@@ -32,7 +32,7 @@ pub fn packages(names: &[&str]) -> Result<()> {
     for (list, removal) in [(plain, "no"), (twins, "yes")] {
         if !list.is_empty() {
             let mut apt = apt()?;
-            apt.args(["-q", "install", "--yes", "--no-install-recommends"]);
+            apt.args(["-q", "install", "--yes", "--no-install-recommends", "--option", "Dpkg::Use-Pty=0"]);
             apt.arg("--option").arg(format!("APT::Get::Remove={removal}")).args(&list);
             run(&mut apt).with_context(hint)?;
         }
