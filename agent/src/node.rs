@@ -93,7 +93,15 @@ impl Node {
     /// Finds an image, or says with the kubelet's reason why the pod waits for it.
     pub fn ensure_image(&self, pod: &PodDesired, image: &ImageRef) -> Result<ImageRecord, StepError> {
         let never = pod.containers.iter().any(|c| c.image == *image && c.pull_policy == PullPolicy::Never);
-        self.image(image).map_err(|error| {
+        let found = self.image(image).or_else(|error| match (&error, &self.config.images) {
+            (orlop_image::ImageError::NotPresent { .. }, Some(folder)) => {
+                // It may have been put there since.
+                import_images(&self.images, folder, &self.events);
+                self.image(image)
+            }
+            _ => Err(error),
+        });
+        found.map_err(|error| {
             let reason = match (&error, never) {
                 (orlop_image::ImageError::Reference { .. }, _) => "InvalidImageName",
                 (_, true) => "ErrImageNeverPull",
@@ -233,6 +241,19 @@ impl Node {
     pub fn load_images(&self, path: &Path, name: Option<&str>) -> Result<Vec<ImageView>> {
         let loaded = self.images.load(path, name).with_context(|| format!("load {}", path.display()))?;
         Ok(loaded.iter().map(|image| image_view(image, 0)).collect())
+    }
+}
+
+/// Loads what is new in the folder of images; what cannot be loaded becomes an event.
+pub(crate) fn import_images(images: &ImageStore, folder: &Path, events: &EventLog) {
+    let warn = |message| events.record("Node", EventKind::Warning, "ImageNotLoaded", message);
+    match images.import_folder(folder) {
+        Ok(imported) => {
+            for (path, error) in imported.failed {
+                warn(format!("{}: {}", path.display(), crate::pod::chain(&error)));
+            }
+        }
+        Err(error) => warn(format!("images folder {}: {}", folder.display(), crate::pod::chain(&error))),
     }
 }
 

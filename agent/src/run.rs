@@ -143,11 +143,7 @@ async fn set_up(config: Config) -> Result<Node> {
     let images = ImageStore::open(config.state_dir.join("images")).context("open the image store")?;
     let events = Arc::new(EventLog::default());
     if let Some(folder) = &config.images {
-        let imported = images.import_folder(folder).context("load the images folder")?;
-        for (path, error) in imported.failed {
-            let message = format!("{}: {}", path.display(), crate::pod::chain(&error));
-            events.record("Node", orlop_model::EventKind::Warning, "ImageNotLoaded", message);
-        }
+        crate::node::import_images(&images, folder, &events);
     }
     let cgroups = CgroupRoot::open(CgroupMounts::detect()?, &config.cgroup_root).context("open the cgroup root")?;
     cgroups.make_kubepods().context("make the pods' cgroups")?;
