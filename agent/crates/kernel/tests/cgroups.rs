@@ -198,7 +198,7 @@ fn leaves_take_processes_and_lie_outside_the_pods() {
     for file in &procs {
         fs::write(file, child.id().to_string()).unwrap();
         assert!(fs::read_to_string(file).unwrap().contains(&child.id().to_string()), "{}", file.display());
-        assert!(file.ends_with("monitors/cgroup.procs") && !file.to_string_lossy().contains("kubepods"));
+        assert!(file.ends_with("orlop-monitors/cgroup.procs") && !file.to_string_lossy().contains("kubepods"));
     }
     assert_eq!(world.root.monitors().unwrap(), procs);
     child.kill().unwrap();
