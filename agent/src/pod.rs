@@ -7,6 +7,7 @@ mod record;
 mod recover;
 mod registry;
 mod sandbox;
+mod stray;
 mod view;
 mod worker;
 

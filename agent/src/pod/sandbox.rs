@@ -2,6 +2,7 @@
 //! that order, taken down in the other.
 
 use super::facts::{StepError, chain};
+use super::stray;
 use crate::node::Node;
 use jiff::Timestamp;
 use orlop_cni::{AttachRequest, Attached};
@@ -86,6 +87,11 @@ pub(crate) async fn create(node: &Arc<Node>, want: &PodDesired) -> Result<Sandbo
     phases.end("cgroup");
     let ips = addresses(node, want)?;
     phases.end("address");
+    let dir = node.config.pod_run(want.uid.as_str());
+    if dir.join("monitor.sock").exists() {
+        // Of an agent that was killed just after it had started it.
+        stray::end(node, &dir).await;
+    }
     let (monitor, snapshot, events) =
         Monitor::start(&node.config.monitor, &sandbox_config(node, want)).await.map_err(|e| failed(&e))?;
     phases.end("monitor");
@@ -197,18 +203,31 @@ pub(crate) async fn tear_down(node: &Arc<Node>, want: &PodDesired, sandbox: Opti
     .await
 }
 
-/// Ends the monitor and takes the pod off the wire, both at once: each has to wait
-/// for the kernel.
+/// Takes the pod off the wire, then ends the monitor and removes the link, both at
+/// once: each has to wait for the kernel.
 async fn end(node: &Node, want: &PodDesired, sandbox: Option<Sandbox>) -> Vec<String> {
     let mut errors = Vec::new();
+    disconnect(node, want, &mut errors).await;
     let shutdown = async {
-        let Some(sandbox) = sandbox else { return };
-        if let Err(error) = sandbox.monitor.shutdown().await {
-            // What it leaves is killed by cgroup and unmounted by path.
-            tracing::warn!(pod = %want.key, err = %chain(&error), "monitor did not end by itself");
+        if let Some(sandbox) = sandbox {
+            match sandbox.monitor.shutdown().await {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::warn!(pod = %want.key, err = %chain(&error), "monitor did not end by itself");
+                }
+            }
+        }
+        // What it leaves is killed by cgroup and unmounted by path.
+        stray::end(node, &node.config.pod_run(want.uid.as_str())).await;
+    };
+    let remove_link = async {
+        if !want.host_network
+            && let Err(error) = node.network.detach(&want.uid).await
+        {
+            errors.push(chain(&error));
         }
     };
-    tokio::join!(shutdown, disconnect(node, want, &mut errors));
+    tokio::join!(shutdown, remove_link);
     errors
 }
 
@@ -235,6 +254,9 @@ fn remove_files(node: &Node, want: &PodDesired, errors: &mut Vec<String>) {
     remove_run_dir(node, want, errors);
 }
 
+/// Takes programs, addresses and counters off the pod's link. While its monitor lives:
+/// with the monitor's namespace the link goes, and with the link the number that they
+/// are known by.
 async fn disconnect(node: &Node, want: &PodDesired, errors: &mut Vec<String>) {
     if want.host_network {
         return;
@@ -244,9 +266,6 @@ async fn disconnect(node: &Node, want: &PodDesired, errors: &mut Vec<String>) {
         let detached = node.datapath.detach_pod(link.index);
         let forgotten = node.datapath.forget_pod_counters(link.index);
         errors.extend([detached, forgotten].iter().filter_map(|result| result.as_ref().err().map(|e| chain(e))));
-    }
-    if let Err(error) = node.network.detach(&want.uid).await {
-        errors.push(chain(&error));
     }
 }
 
