@@ -3,8 +3,9 @@
 use crate::world::{SOON, World, exec, wait_for};
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
+use orlop_kernel::{CgroupLayout, CgroupMounts};
 use orlop_model::{ContainerId, SeccompProfile};
-use orlop_wire::{Exec, Exit};
+use orlop_wire::{ContainerStatus, Exec, Exit};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -120,7 +121,12 @@ async fn an_exec_is_in_the_containers_cgroups_and_namespaces() {
     let own: Vec<&str> = log.lines().filter_map(|l| l.splitn(4, ' ').nth(3)).filter(|l| *l != "end").collect();
     let (text, _) = output(&world, exec(&record.id, &["cat", "/proc/self/cgroup"])).await;
     assert_eq!(text.lines().collect::<Vec<_>>(), own);
-    assert!(text.contains(&world.cgroup_root), "{text}");
+    let ContainerStatus::Running { pid, .. } = record.status else { panic!("{record:?}") };
+    let seen_by_the_host = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    assert!(seen_by_the_host.contains(&world.cgroup_root), "{seen_by_the_host}");
+    // On v2 the container has a cgroup namespace, whose root is its own cgroup.
+    let v2 = CgroupMounts::detect().unwrap().layout() == CgroupLayout::V2;
+    assert_eq!(text, if v2 { "0::/\n" } else { &seen_by_the_host });
     let (text, _) = output(
         &world,
         exec(&record.id, &["sh", "-c", "hostname; echo $$; ps | grep -c sleep; cat /proc/self/oom_score_adj"]),
