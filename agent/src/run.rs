@@ -13,6 +13,7 @@ use crate::uplinks::Uplinks;
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::SigSet;
 use orlop_cni::{Ipam, PodNetwork};
 use orlop_datapath::Datapath;
 use orlop_image::ImageStore;
@@ -33,6 +34,8 @@ use tracing_subscriber::EnvFilter;
 pub(crate) fn run_agent(args: AgentArgs) -> Result<()> {
     log_to_stderr(args.log_level.as_deref(), args.log_format)?;
     let config = Config::load(args)?;
+    // Whoever starts the agent may have signals blocked, and the mask is inherited.
+    SigSet::all().thread_unblock().context("unblock signals")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(16)
