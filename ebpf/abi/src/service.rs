@@ -9,7 +9,7 @@
 //! A change writes new backends, then all slots under a new epoch, then replaces
 //! the frontend (one atomic element update: readers see the old set or the new),
 //! then removes the old epoch's slots and unused backends. A program that read the
-//! old frontend and no longer finds its slot reads the frontend again.
+//! old frontend and no longer finds its slot or its backend reads the frontend again.
 
 /// An address, network order, IPv4 mapped into IPv6.
 pub type Addr = [u8; 16];
@@ -45,7 +45,7 @@ impl FrontendFlags {
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Frontend {
-    /// Number of the service port: one per (Service, port), never 0.
+    /// Number of the service port: one per (Service, port, address family), never 0.
     pub service: u32,
     /// Which set of slots holds.
     pub epoch: u32,
