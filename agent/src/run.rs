@@ -113,7 +113,8 @@ async fn follow(node: &Arc<Node>, mut source: watch::Receiver<ManifestSet>, stop
 fn take(node: &Arc<Node>, set: ManifestSet, pods: bool) {
     for problem in &set.problems {
         tracing::warn!(file = %problem.file.display(), object = problem.object.as_deref(), problem = problem.message, "manifest");
-        if let Some(object) = &problem.object {
+        // What is wrong with pods is told where they are judged.
+        if let Some(object) = problem.object.as_ref().filter(|object| !object.starts_with("Pod ")) {
             let message = format!("{}: {}", problem.file.display(), problem.message);
             node.events.record(object, orlop_model::EventKind::Warning, "InvalidManifest", message);
         }

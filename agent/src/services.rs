@@ -82,6 +82,12 @@ impl Services {
     /// Makes the Services be what the manifests say.
     pub fn reconcile(&self, set: &ManifestSet, cidrs: &[ServiceCidr], events: &EventLog) {
         let mut inner = self.lock();
+        for object in events.starting_with("Service ").keys() {
+            let told = set.problems.iter().any(|problem| problem.object.as_ref() == Some(object));
+            if !told && !set.services.contains_key(object.trim_start_matches("Service ")) {
+                events.forget(object);
+            }
+        }
         let mut valid = Vec::new();
         for (key, (file, manifest)) in &set.services {
             let object = format!("Service {key}");
