@@ -19,7 +19,6 @@ impl Output {
     ///
     /// # Panics
     /// It ended with another code.
-    #[must_use]
     pub fn ok(self) -> String {
         assert_eq!(self.code, 0, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
         self.stdout.trim_end_matches('\n').to_owned()
