@@ -47,7 +47,7 @@ pub(crate) struct Found {
 pub(crate) fn parse(file: &Path, text: &str) -> (Vec<Found>, Vec<Problem>) {
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     for (line, document) in documents(text) {
-        let value = match serde_saphyr::from_str::<Value>(document) {
+        let value = match serde_saphyr::from_str_with_options::<Value>(document, options()) {
             Ok(Value::Null) => continue,
             Ok(value) => value,
             Err(error) => {
@@ -74,6 +74,11 @@ pub(crate) fn parse(file: &Path, text: &str) -> (Vec<Found>, Vec<Problem>) {
         }
     }
     (found, problems)
+}
+
+/// Kubernetes reads YAML 1.1, in which `defaultMode: 0644` is octal.
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! { legacy_octal_numbers: true }
 }
 
 /// Splits at lines that start with `---`, which is what YAML 1.2 calls a document
@@ -202,6 +207,18 @@ mod tests {
         check("just text", &[], &["must be a mapping"]);
         check("apiVersion: v1\nkind: Pod\nmetadata: {}\n", &[], &["metadata.name: Required value"]);
         check(&format!("{POD}kind: Pod\n"), &[], &["not valid YAML"]);
+    }
+
+    #[test]
+    fn modes_are_octal() {
+        let text = POD.replace(
+            "spec: {",
+            "spec: {volumes: [{name: v, emptyDir: {}}, {name: m, configMap: {defaultMode: 0640}}], ",
+        );
+        let (found, problems) = parse(Path::new("m.yaml"), &text);
+        let Object::Pod(pod) = &found[0].object else { panic!("{problems:?}") };
+        let map = pod.spec.as_ref().unwrap().volumes.as_ref().unwrap()[1].config_map.as_ref().unwrap();
+        assert_eq!(map.default_mode, Some(0o640));
     }
 
     #[test]
