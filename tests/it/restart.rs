@@ -22,7 +22,7 @@ fn monitor_pid(world: &World, pod: &Pod) -> i32 {
     all[0]
 }
 
-const SERVER: &str = "containers: [{name: c, image: IMAGE, command: [nc, -lk, -p, '7000', -e, cat]}]";
+const SERVER: &str = "containers: [{name: c, image: IMAGE, command: [nc, -ll, -p, '7000', -e, cat]}]";
 /// Keeps one connection through the Service; what is written to /in comes back in /out.
 const CLIENT: &str = r#"
     containers:
