@@ -8,10 +8,12 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 
-/// Where cargo put the programs: beside the folder of the test's own executable.
+/// Where cargo put the programs: beside the folder of the test's own executable, or
+/// in it, as with the benches.
 pub(crate) fn program_folder() -> PathBuf {
     let own = std::env::current_exe().expect("find the test's executable");
-    let folder = own.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST").to_owned();
+    let beside = own.parent().expect("target/PROFILE/…");
+    let folder = if beside.ends_with("deps") { beside.parent().unwrap_or(Path::new("/")) } else { beside }.to_owned();
     for name in ["orlop", "orlop-monitor"] {
         let program = folder.join(name);
         assert!(program.is_file(), "{} is missing: cargo build -p orlop -p orlop-monitor", program.display());
@@ -65,7 +67,7 @@ impl World {
             ("--cgroup-root", self.places.cgroup_root.clone()),
             ("--bpf-dir", self.places.bpf_dir.display().to_string()),
             ("--images", self.images.path().display().to_string()),
-            ("--log-level", "debug".to_owned()),
+            ("--log-level", self.options.log_level.to_owned()),
         ]
         .into_iter()
         .flat_map(|(flag, value)| [flag.to_owned(), value])
@@ -115,6 +117,25 @@ impl World {
     #[must_use]
     pub fn agent_pid(&self) -> u32 {
         self.agent.as_ref().expect("the agent runs").id()
+    }
+
+    /// The pods' monitors, by process id.
+    ///
+    /// # Panics
+    /// Their cgroup cannot be read.
+    #[must_use]
+    pub fn monitor_pids(&self) -> Vec<u32> {
+        let mounts = orlop_kernel::CgroupMounts::detect().expect("find the cgroup hierarchies");
+        let root = Path::new(&self.places.cgroup_root);
+        let files = orlop_kernel::CgroupRoot::open(mounts, root).and_then(|root| root.monitors());
+        let text = fs::read_to_string(&files.expect("the monitors' cgroup")[0]).expect("read cgroup.procs");
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    /// `--cgroup-root`.
+    #[must_use]
+    pub fn cgroup_root(&self) -> &str {
+        &self.places.cgroup_root
     }
 
     /// What all agents of this node have logged.

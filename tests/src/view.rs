@@ -88,6 +88,8 @@ pub struct Detail {
     pub conditions: Vec<Condition>,
     /// The pod's cgroup below the hierarchies' mounts.
     pub cgroup: String,
+    /// How long each phase of its start took, in microseconds.
+    pub start_phases: Vec<(String, u64)>,
     /// Events, oldest first.
     pub events: Vec<Event>,
 }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long a condition may take to come true: far more than it ever does.
-pub const WAIT: Duration = Duration::from_secs(60);
+pub const WAIT: Duration = Duration::from_secs(20);
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 
@@ -55,11 +55,13 @@ pub struct Options {
     pub config: Option<String>,
     /// Bytes of the state folder, which is then a tmpfs of its own.
     pub state_bytes: Option<u64>,
+    /// `--log-level`.
+    pub log_level: &'static str,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { pod_cidr: "10.244.7.0/24".to_owned(), config: None, state_bytes: None }
+        Self { pod_cidr: "10.244.7.0/24".to_owned(), config: None, state_bytes: None, log_level: "debug" }
     }
 }
 
@@ -95,6 +97,8 @@ impl World {
     pub fn with(options: Options) -> Self {
         let mut world = Self::stopped(options);
         world.start();
+        // The leaf for processes of the host is the world's own, not left behind.
+        drop(world.host_procs());
         world.empty = inventory(&world.places, &world.node);
         world
     }
@@ -169,7 +173,7 @@ impl World {
     }
 
     /// `cgroup.procs` of the leaf `host`, open.
-    fn host_procs(&self) -> Vec<fs::File> {
+    pub(crate) fn host_procs(&self) -> Vec<fs::File> {
         let mounts = orlop_kernel::CgroupMounts::detect().expect("find the cgroup hierarchies");
         let root =
             orlop_kernel::CgroupRoot::open(mounts, Path::new(&self.places.cgroup_root)).expect("the cgroup root");

@@ -2,6 +2,7 @@
 //! `cargo build`. The verbs are a closed set; each lives in the module of its name.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod check;
 mod command;
 mod demo;
@@ -34,6 +35,8 @@ enum Verb {
     Demo(demo::Args),
     /// Set up, then run every test of the workspace and print one total.
     Test(suite::Args),
+    /// Measure release builds beside their peers and print ratios.
+    Bench(bench::Args),
 }
 
 fn run(verb: Verb) -> Result<bool> {
@@ -43,6 +46,7 @@ fn run(verb: Verb) -> Result<bool> {
         Verb::Ebpf(args) => ebpf::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Test(args) => suite::run(&args),
+        Verb::Bench(args) => bench::run(&args),
     }
 }
 

@@ -1,0 +1,107 @@
+//! `orlop-bench`: what `cargo xtask bench` runs.
+//!
+//! Each bench starts a node of its own (see the crate's text) and measures it beside a
+//! peer in the same run, turn by turn, so that a busy machine slows both. What counts
+//! are ratios of medians. Nothing here fails for being slow.
+
+mod clock;
+mod connect;
+mod crun;
+mod figure;
+mod memory;
+mod node;
+mod pod_burst;
+mod pod_start;
+mod probe;
+
+use figure::Report;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// A bench: its name, what it shows, how to run it.
+struct Bench {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Effort, &mut Report),
+}
+
+/// All benches, in the order in which they run.
+const BENCHES: [Bench; 4] = [
+    Bench { name: "pod-start", about: "one pod at a time, against `crun run` of the same bundle", run: pod_start::run },
+    Bench { name: "pod-burst", about: "50 pods at once", run: pod_burst::run },
+    Bench { name: "memory", about: "of a pod's monitor and of the agent", run: memory::run },
+    Bench { name: "connect", about: "connect() to a ClusterIP against connect() to the pod", run: connect::run },
+];
+
+/// How much to do.
+struct Effort {
+    /// At most three minutes for all benches together.
+    quick: bool,
+}
+
+struct Options {
+    names: Vec<String>,
+    quick: bool,
+    list: bool,
+    json: Option<PathBuf>,
+}
+
+fn options(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
+    let mut options = Options { names: Vec::new(), quick: false, list: false, json: None };
+    let mut arguments = arguments;
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--quick" => options.quick = true,
+            "--list" => options.list = true,
+            "--json" => options.json = Some(arguments.next().ok_or("--json needs a file")?.into()),
+            name if BENCHES.iter().any(|bench| bench.name == name) => options.names.push(argument),
+            other => return Err(format!("{other:?} is no bench; `--list` names them")),
+        }
+    }
+    Ok(options)
+}
+
+fn list() {
+    for bench in BENCHES {
+        println!("{:10} {}", bench.name, bench.about);
+    }
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = probe::child(std::env::args().skip(1)) {
+        return code;
+    }
+    let options = match options(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(problem) => {
+            eprintln!("orlop-bench: {problem}");
+            return ExitCode::from(2);
+        }
+    };
+    if options.list {
+        list();
+        return ExitCode::SUCCESS;
+    }
+    let effort = Effort { quick: options.quick };
+    let mut report = Report::default();
+    for bench in BENCHES {
+        if !options.names.is_empty() && !options.names.iter().any(|name| name == bench.name) {
+            continue;
+        }
+        println!("{}: {}", bench.name, bench.about);
+        // The harness panics when the node does not do what it should.
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (bench.run)(&effort, &mut report)));
+        if let Err(panic) = done {
+            let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            report.missing(bench.name, text.and_then(|t| t.lines().next()).unwrap_or("panicked"));
+        }
+    }
+    report.print();
+    if let Some(path) = options.json
+        && let Err(error) = report.write(&path)
+    {
+        eprintln!("orlop-bench: write {}: {error}", path.display());
+        return ExitCode::FAILURE;
+    }
+    if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

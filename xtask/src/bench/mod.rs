@@ -1,0 +1,50 @@
+//! `bench`: builds everything in release and runs `orlop-bench` (in `tests/src/bin`),
+//! which starts nodes of its own and measures them beside their peers.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::{Context, Result};
+
+use crate::command::{cargo, run as run_command, shown, target_dir};
+use crate::setup;
+
+/// Options of `cargo xtask bench`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Which benches; all without a name.
+    names: Vec<String>,
+    /// Write every figure to a file: {name, value, unit, peer, peer_value, ratio, goal, holds}.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Take at most three minutes.
+    #[arg(long)]
+    quick: bool,
+    /// Name the benches.
+    #[arg(long)]
+    list: bool,
+}
+
+/// Runs the benches; `Ok(false)` when something could not be measured. A goal that is
+/// missed is printed, not a failure.
+pub fn run(args: &Args) -> Result<bool> {
+    setup::ensure()?;
+    let mut build = cargo();
+    build.args(["build", "--release", "-p", "orlop", "-p", "orlop-monitor", "-p", "orlop-tests", "--bins"]);
+    run_command(&mut build)?;
+    let mut bench = std::process::Command::new(target_dir().join("release").join("orlop-bench"));
+    bench.args(&args.names).stdin(Stdio::null());
+    if args.quick {
+        bench.arg("--quick");
+    }
+    if args.list {
+        bench.arg("--list");
+    }
+    if let Some(file) = &args.json {
+        bench.arg("--json").arg(env::current_dir().context("find the current folder")?.join(file));
+    }
+    println!("  $ {}", shown(&bench));
+    let status = bench.status().with_context(|| format!("start `{}`", shown(&bench)))?;
+    Ok(status.success())
+}
