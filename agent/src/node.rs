@@ -149,12 +149,15 @@ impl Node {
             return self.services.set_pod(&want.uid, None, &self.events);
         }
         let ports = want.main_containers().flat_map(|c| &c.ports);
+        let serving = orlop_pod::pod_serving(want, seen);
         let endpoint = PodEndpoint {
             key: want.key.clone(),
             ips: ips.clone(),
             labels: want.labels.clone(),
-            ready: orlop_pod::pod_ready(want, seen),
-            serving: orlop_pod::pod_serving(want, seen),
+            // Not only Ready: from the moment that a container is told to end there is
+            // nothing new for it, and nothing either when nobody else is left.
+            ready: serving,
+            serving,
             terminating: want.deletion.is_some(),
             ports: ports
                 .filter_map(|p| Some(NamedPort { name: p.name.clone()?, port: p.container_port, protocol: p.protocol }))

@@ -11,7 +11,8 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use orlop_datapath::Datapath;
 use orlop_lb::{
-    Assignment, Compiler, Input, LbPlan, PodEndpoint, Service, ServiceCidr, assign, describe, endpoints_from_pods,
+    Assignment, Compiler, Input, LbPlan, LbTables, PodEndpoint, Service, ServiceCidr, assign, describe,
+    endpoints_from_pods,
 };
 use orlop_model::{EventKind, PodKey, PodUid, ServiceKey};
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,6 +71,7 @@ impl Services {
     pub fn open(&self, events: &EventLog) -> Result<usize, orlop_datapath::Error> {
         let mut inner = self.lock();
         let dump = self.datapath.dump()?;
+        self.forget_counters_of_none(&dump)?;
         let inputs: Vec<Input> = inner.wanted.values().map(|service| inner.input(service)).collect();
         let (compiler, plan) = Compiler::restore(dump, inputs);
         inner.compiler = compiler;
@@ -77,6 +79,20 @@ impl Services {
         let changes = plan.0.len();
         self.write(&plan, events);
         Ok(changes)
+    }
+
+    /// Drops counters whose numbers the tables do not hold: who went while no agent
+    /// swept up left them, and the numbers are about to be given out again.
+    fn forget_counters_of_none(&self, dump: &LbTables) -> Result<(), orlop_datapath::Error> {
+        let services: BTreeSet<u32> = dump.frontends.values().map(|frontend| frontend.service).collect();
+        for ((service, backend), _) in self.datapath.service_counters()? {
+            // Backend 0 stands for refusals.
+            let known = services.contains(&service) && (backend == 0 || dump.backends.contains_key(&backend));
+            if !known {
+                self.datapath.forget_service_counters(service, backend)?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes the Services be what the manifests say.

@@ -180,14 +180,18 @@ pub fn build_spec(input: &SpecInput<'_>) -> Result<Spec, Error> {
     } else {
         linux = linux.masked_paths(MASKED_PATHS.map(str::to_owned)).readonly_paths(READONLY_PATHS.map(str::to_owned));
     }
-    SpecBuilder::default()
+    let mut spec = SpecBuilder::default()
         .version("1.1.0")
         .root(root.build().map_err(spec_error)?)
         .process(process(input, &capabilities)?)
         .mounts(mounts(input)?)
         .linux(linux.build().map_err(spec_error)?)
         .build()
-        .map_err(spec_error)
+        .map_err(spec_error)?;
+    // The builder's default is "youki". The pod's name is in the namespace that the
+    // monitor made; on the host's none may be set.
+    spec.set_hostname(None);
+    Ok(spec)
 }
 
 fn process(input: &SpecInput<'_>, capabilities: &Capabilities) -> Result<Process, Error> {

@@ -209,6 +209,8 @@ fn specs() {
     check("namespaces", |_, _| {}, Hybrid, "/linux/namespaces", own);
     let host: Change = |p, _| (p.host_network, p.host_pid, p.host_ipc) = (true, true, true);
     check("host's namespaces", host, Hybrid, "/linux/namespaces", json!([{"type": "mount"}]));
+    check("no hostname to set", |_, _| {}, Hybrid, "/hostname", Value::Null);
+    check("nor on the host", host, Hybrid, "/hostname", Value::Null);
     let shared: Change = |p, _| p.share_process_namespace = true;
     check("shared pids", shared, Hybrid, "/linux/namespaces/1", json!({"type": "pid", "path": "/run/p/ns/pid"}));
     check("cgroup namespace", |_, _| {}, V2, "/linux/namespaces/5", json!({"type": "cgroup"}));
