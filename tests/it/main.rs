@@ -1,3 +1,16 @@
 //! The integration tests: a real agent, real containers, a real kernel.
 
+mod bad_input;
+mod cli;
+mod counters;
+mod endpoints;
+mod isolation;
 mod life;
+mod logs;
+mod network;
+mod probes;
+mod resources;
+mod restart;
+mod security;
+mod services;
+mod volumes;

@@ -21,6 +21,9 @@ mod image;
 mod inventory;
 mod manifest;
 mod namespaces;
+mod peer;
+mod place;
+mod tables;
 mod view;
 mod world;
 
@@ -28,5 +31,8 @@ pub use commands::Output;
 pub use image::{IMAGE, write_image};
 pub use manifest::{config_map, labelled_pod, object, pod, pod_in};
 pub use namespaces::Namespaces;
+pub use peer::{Met, Server, Tap, answer, ask, local_addr, read_greeting, reset};
+pub use place::{Place, Statistics};
+pub use tables::{Backend, BackendCounters, Counters, PodCounters, Service, ServicePort, Traffic};
 pub use view::{Condition, Container, Detail, Event, Pod};
 pub use world::{Options, Role, WAIT, World, wait_for};

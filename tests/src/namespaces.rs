@@ -108,8 +108,9 @@ fn on_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// `ip ARGS` in the calling thread's namespace.
-pub(crate) fn ip(args: &str) {
+/// What `ip ARGS` prints in the calling thread's namespace.
+pub(crate) fn ip(args: &str) -> String {
     let output = Command::new("ip").args(args.split_whitespace()).output().expect("start ip (package iproute2)");
     assert!(output.status.success(), "ip {args}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
