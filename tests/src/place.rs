@@ -190,25 +190,26 @@ fn make_sockets(line: &OwnedFd, procs: &[File]) -> ! {
     let alone = unsafe {
         libc::dup2(line.as_raw_fd(), 0) == 0 && libc::syscall(libc::SYS_close_range, 1u32, u32::MAX, 0u32) == 0
     };
-    while moved && alone {
-        let mut ask = [0_u8; ASK_BYTES];
-        if nix::sys::socket::recv(0, &mut ask, MsgFlags::empty()) != Ok(ASK_BYTES) {
-            break;
-        }
-        let number = |at: usize| i32::from_ne_bytes([ask[at], ask[at + 1], ask[at + 2], ask[at + 3]]);
-        // SAFETY: socket takes three integers.
-        let made = unsafe { libc::socket(number(0), number(4), number(8)) };
-        let error = if made < 0 { nix::errno::Errno::last_raw() } else { 0 };
-        let fds = [made];
-        let rights = [ControlMessage::ScmRights(&fds)];
-        let rights: &[ControlMessage] = if made < 0 { &[] } else { &rights };
-        let answer = error.to_ne_bytes();
-        let sent = sendmsg::<()>(0, &[IoSlice::new(&answer)], rights, MsgFlags::MSG_NOSIGNAL, None);
-        let _ = nix::unistd::close(made);
-        if sent.is_err() {
-            break;
-        }
-    }
+    while moved && alone && make_one() {}
     // SAFETY: ends the child without running the parent's exit handlers.
     unsafe { libc::_exit(0) }
+}
+
+/// Answers one request on descriptor 0; false when nobody asks any more.
+fn make_one() -> bool {
+    let mut ask = [0_u8; ASK_BYTES];
+    if nix::sys::socket::recv(0, &mut ask, MsgFlags::empty()) != Ok(ASK_BYTES) {
+        return false;
+    }
+    let number = |at: usize| i32::from_ne_bytes([ask[at], ask[at + 1], ask[at + 2], ask[at + 3]]);
+    // SAFETY: socket takes three integers.
+    let made = unsafe { libc::socket(number(0), number(4), number(8)) };
+    let error = if made < 0 { nix::errno::Errno::last_raw() } else { 0 };
+    let fds = [made];
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let rights: &[ControlMessage] = if made < 0 { &[] } else { &rights };
+    let answer = error.to_ne_bytes();
+    let sent = sendmsg::<()>(0, &[IoSlice::new(&answer)], rights, MsgFlags::MSG_NOSIGNAL, None);
+    let _ = nix::unistd::close(made);
+    sent.is_ok()
 }
