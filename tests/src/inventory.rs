@@ -112,3 +112,36 @@ pub(crate) fn remove(places: &Places, node: &Namespaces) -> Vec<String> {
     });
     errors
 }
+
+/// What a power cut takes: every process of the node's cgroups, the mounts below its
+/// folders, and the run folder.
+pub(crate) fn power_off(places: &Places, node: &Namespaces) {
+    let alive = || {
+        let mut pids = Vec::new();
+        for cgroup in places.cgroups() {
+            walk(&cgroup, &mut |path| {
+                if path.ends_with("cgroup.procs") {
+                    let text = fs::read_to_string(path).unwrap_or_default();
+                    pids.extend(text.lines().filter_map(|pid| pid.parse::<i32>().ok()));
+                }
+            });
+        }
+        pids
+    };
+    let dead = crate::wait_for(|| {
+        let pids = alive();
+        for pid in &pids {
+            // One that is gone already is what is wanted.
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), nix::sys::signal::Signal::SIGKILL);
+        }
+        pids.is_empty().then_some(())
+    });
+    assert!(dead.is_some(), "processes outlive SIGKILL: {:?}", alive());
+    node.run(|| {
+        for folder in ["run", "root"] {
+            orlop_kernel::detach_below(&places.sub(folder)).expect("unmount what is below");
+        }
+        orlop_kernel::detach_below(&places.sub("state/containers")).expect("unmount what is below");
+        fs::remove_dir_all(places.sub("run")).expect("empty the run folder");
+    });
+}

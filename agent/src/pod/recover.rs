@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 
 /// Finds all pods of an earlier agent and starts their workers.
 pub(crate) async fn recover(node: &Arc<Node>) {
+    sweep_files(node);
     let mut found = JoinSet::new();
     for uid in recorded(node) {
         let node = Arc::clone(node);
@@ -181,6 +182,27 @@ async fn sweep(node: &Node, live: &BTreeSet<PodUid>) {
         let known = entry.file_name().to_str().is_some_and(|name| live.iter().any(|uid| uid.as_str() == name));
         if !known && orlop_kernel::detach_below(&entry.path()).is_ok() {
             let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Takes away half-written records, and the writable layers of containers without a
+/// bundle: those of before a boot, and one that a crash came upon while it was made.
+/// Before the first worker, which makes the layer first and then the bundle.
+fn sweep_files(node: &Node) {
+    let names = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    for path in names(&node.config.records()).filter(|path| path.extension().is_some_and(|ext| ext == "new")) {
+        let _ = fs::remove_file(path);
+    }
+    let pods: Vec<_> = names(&node.config.run_dir.join("pods")).collect();
+    for dir in names(&node.config.state_dir.join("containers")) {
+        let Some(id) = dir.file_name() else { continue };
+        if pods.iter().any(|pod| pod.join("bundles").join(id).exists()) {
+            continue;
+        }
+        let removed = orlop_image::Rootfs::at(&dir).unmount_and_remove();
+        if let Err(error) = removed.map_err(anyhow::Error::from).and_then(|()| Ok(fs::remove_dir(&dir)?)) {
+            tracing::warn!(dir = %dir.display(), err = %format!("{error:#}"), "a container's layer is not removed");
         }
     }
 }
