@@ -194,6 +194,11 @@ fn set_v2(dir: &Dir, resources: &PodResources, pids_max: Option<u64>) -> Result<
     let max = quota.map_or_else(|| "max".to_owned(), |max| format!("{} {}", max.quota_us, max.period_us));
     dir.set("cpu", "cpu.max", &max)?;
     dir.set("memory", "memory.max", &or_max(resources.memory_limit))?;
+    // As the kubelet's default, NoSwap: a limit on memory would else be none on a node
+    // that swaps. A kernel without CONFIG_SWAP has no such file.
+    if dir.path.join("memory.swap.max").exists() {
+        dir.set("memory", "memory.swap.max", "0")?;
+    }
     dir.set("pids", "pids.max", &or_max(pids_max))
 }
 
@@ -351,6 +356,10 @@ mod tests {
             cgroup.set_limits(&resources, pids).unwrap();
             let written = names.map(|name| fs::read_to_string(temp.path().join(name)).unwrap());
             assert_eq!(written, expected);
+            assert!(!temp.path().join("memory.swap.max").exists(), "a file that the kernel does not have");
+            fs::write(temp.path().join("memory.swap.max"), "").unwrap();
+            cgroup.set_limits(&resources, pids).unwrap();
+            assert_eq!(fs::read_to_string(temp.path().join("memory.swap.max")).unwrap(), "0");
 
             fs::remove_file(temp.path().join("memory.max")).unwrap();
             let error = cgroup.set_limits(&resources, pids).unwrap_err().to_string();

@@ -45,12 +45,13 @@ pub fn resources(
     if let Some(limit) = wanted.memory_limit.filter(|&l| l > 0) {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         built = built.memory(LinuxMemoryBuilder::default().limit(limit).build().map_err(spec_error)?);
-        if layout == CgroupLayout::V2 {
-            // As the kubelet since 1.28: one process over the limit takes the whole
-            // container with it, so that none is left half alive.
-            let group = HashMap::from([("memory.oom.group".to_owned(), "1".to_owned())]);
-            built = built.unified(group);
-        }
+    }
+    if layout == CgroupLayout::V2 {
+        // As the kubelet since 1.28, with a limit of its own or without (the pod's may be
+        // hit): one process over the limit takes the whole container with it, so that none
+        // is left half alive.
+        let group = HashMap::from([("memory.oom.group".to_owned(), "1".to_owned())]);
+        built = built.unified(group);
     }
     if let Some(limit) = pids_limit {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);

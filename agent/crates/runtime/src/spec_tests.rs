@@ -222,6 +222,7 @@ fn specs() {
         "cpu": {"shares": 512, "quota": 50000, "period": 100_000}});
     check("limits", limits, Hybrid, "/linux/resources", want);
     check("whole container", limits, V2, "/linux/resources/unified", json!({"memory.oom.group": "1"}));
+    check("also without a limit", |_, _| {}, V2, "/linux/resources/unified", json!({"memory.oom.group": "1"}));
     check(
         "volume",
         |_, _| {},
