@@ -1,6 +1,6 @@
-//! `orlop exec`: the process gets this command's own stdin, stdout and stderr, or
-//! a terminal of its own that is relayed.
+//! `orlop exec`: the process gets pipes, or a terminal of its own; both are relayed.
 
+mod pipes;
 mod relay;
 mod terminal;
 
@@ -9,8 +9,8 @@ use super::client::{Client, Conversation};
 use super::exit::CliError;
 use super::streams::Streams;
 use crate::api::{Request, Response};
+use pipes::Pipes;
 use relay::Relay;
-use std::fs::File;
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -36,22 +36,12 @@ pub fn run(client: &Client, streams: &Streams, args: &ExecArgs) -> Result<u8, Cl
 }
 
 fn with_streams(client: &Client, streams: &Streams, request: &Request, stdin: bool) -> Result<i32, CliError> {
-    let nothing;
-    let stdin = match stdin {
-        true => &streams.stdin,
-        false => {
-            nothing = File::open("/dev/null")
-                .map_err(|source| CliError::Terminal { what: "open /dev/null as the command's stdin", source })?;
-            &nothing
-        }
-    };
-    let fds = [stdin.as_fd(), streams.stdout.as_fd(), streams.stderr.as_fd()];
-    let conversation = client.open(request, &fds)?;
+    let (pipes, ends) = Pipes::new(streams, stdin)?;
+    let conversation = client.open(request, &ends.each_ref().map(AsFd::as_fd))?;
+    // The process's copies are the only ones from here on: their end is its end.
+    drop(ends);
     started(&conversation)?;
-    match conversation.next(None)? {
-        (Response::ExecExited { code }, _) => Ok(code),
-        _ => Err(CliError::Unexpected),
-    }
+    pipes.carry(streams, &conversation)
 }
 
 fn with_terminal(client: &Client, streams: &Streams, request: &Request, stdin: bool) -> Result<i32, CliError> {

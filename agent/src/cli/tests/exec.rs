@@ -46,8 +46,32 @@ fn copying(stream: &UnixStream, request: Request, fds: Vec<OwnedFd>) -> Option<R
     Some(Response::ExecExited { code: 41 })
 }
 
+/// A process that opens its stdout and stderr anew, as it can through
+/// `/proc/self/fd`, and empties what is behind them.
+fn hostile(stream: &UnixStream, _: Request, fds: Vec<OwnedFd>) -> Option<Response> {
+    say(stream, &Response::ExecStarted);
+    for fd in &fds[1..] {
+        let anew = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let _ = File::options().write(true).truncate(true).open(anew);
+    }
+    File::from(fds.into_iter().nth(1).unwrap()).write_all(b"appended").unwrap();
+    Some(Response::ExecExited { code: 0 })
+}
+
 #[test]
-fn descriptors_are_handed_over() {
+fn a_process_cannot_reach_the_files_behind_the_users_streams() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("precious");
+    std::fs::write(&path, "precious ").unwrap();
+    let file = || File::options().append(true).open(&path).unwrap();
+    let fake = Fake::start(hostile);
+    let streams = Streams { stdin: File::open("/dev/null").unwrap(), stdout: file(), stderr: file() };
+    assert_eq!(finish(parse(&fake.socket(), &["exec", "web", "--", "evil"]), &streams), 0);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious appended");
+}
+
+#[test]
+fn streams_are_carried() {
     let check = |flags: &[&str], want: &str| {
         let fake = Fake::start(copying);
         let (stdin, mut typed) = nix::unistd::pipe().map(|(r, w)| (r, File::from(w))).unwrap();
