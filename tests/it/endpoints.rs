@@ -1,5 +1,6 @@
 //! Who is behind a Service, moment by moment.
 
+use crate::services::Uplink;
 use orlop_tests::{Place, Server, World, labelled_pod, object, read_greeting, reset};
 use std::fs;
 use std::io::ErrorKind;
@@ -196,6 +197,7 @@ fn no_connection_fails_while_endpoints_change_1000_times() {
     }
     let servers: Vec<_> = CHANGING.into_iter().chain(["a"]).map(|name| serve(&world, name)).collect();
     let places = [world.in_pod("client"), world.on_host()];
+    let uplink = Uplink::watch(&world);
     let (stop, failures, connects) = (AtomicBool::new(false), std::sync::Mutex::new(Vec::new()), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for place in &places {
@@ -235,4 +237,5 @@ fn no_connection_fails_while_endpoints_change_1000_times() {
     assert!(connects > 1000, "{connects} connections");
     let served: u64 = servers.iter().map(|(_, server)| server.served()).sum();
     assert_eq!(served, connects);
+    uplink.has_seen_no_service(&world);
 }

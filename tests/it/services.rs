@@ -1,6 +1,6 @@
 //! Services: how pods, host processes and the world outside reach backends.
 
-use orlop_tests::{Place, World, answer, ask, labelled_pod, object, pod};
+use orlop_tests::{Place, Tap, World, answer, ask, labelled_pod, object, pod};
 use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::time::Duration;
@@ -24,20 +24,25 @@ fn backend(name: &str, app: &str) -> String {
     labelled_pod(name, &format!("app: {app}"), BACKEND)
 }
 
-/// Reads what passes outside while `work` runs, and fails when a Service's address is in it.
-fn nothing_leaks<T>(world: &World, work: impl FnOnce() -> T) -> T {
-    const LAST: &[u8] = b"the last word";
-    let (outside, host) = (world.outside(), world.on_host());
-    let tap = outside.tap();
-    let result = work();
-    host.udp("0.0.0.0:0").send_to(LAST, "10.99.0.2:9").unwrap();
-    for frame in tap.until(|frame| frame.ends_with(LAST)) {
-        // Both addresses of an IPv4 packet.
-        let of_services = |at: usize| frame.get(at..at + 2) == Some(&[10, 96]);
-        let ip = frame[12..14] == [8, 0];
-        assert!(!(ip && (of_services(26) || of_services(30))), "a Service's address on the uplink: {frame:02x?}");
+/// What leaves the node, seen from the other end of its uplink.
+pub(crate) struct Uplink(Tap);
+
+impl Uplink {
+    pub(crate) fn watch(world: &World) -> Self {
+        Self(world.outside().tap())
     }
-    result
+
+    /// Fails when a Service's address was in any packet since it is watched.
+    pub(crate) fn has_seen_no_service(&self, world: &World) {
+        const LAST: &[u8] = b"the last word";
+        world.on_host().udp("0.0.0.0:0").send_to(LAST, "10.99.0.2:9").unwrap();
+        for frame in self.0.until(|frame| frame.ends_with(LAST)) {
+            // Both addresses of an IPv4 packet.
+            let of_services = |at: usize| frame.get(at..at + 2) == Some(&[10, 96]);
+            let ip = frame[12..14] == [8, 0];
+            assert!(!(ip && (of_services(26) || of_services(30))), "a Service's address on the uplink: {frame:02x?}");
+        }
+    }
 }
 
 /// Connects as long as it takes to have met all of `wanted`, and nobody else.
@@ -73,23 +78,22 @@ fn cluster_ip_with_several_ports_for_pods_and_host_processes() {
             [tcp(8080), tcp(8081), place.serve_udp("0.0.0.0:5353", name)]
         })
         .collect();
-    nothing_leaks(&world, || {
-        // From another pod, from the host, and from the backends to themselves and each other.
-        for client in [&a, &host, &b, &c] {
-            meets_all(client, "10.96.0.20:80", &["b8080", "c8080"]);
-            meets_all(client, "10.96.0.20:81", &["b8081", "c8081"]);
-            meets_all(client, "10.96.0.20:53", &["b8081", "c8081"]);
-            datagrams(client, "10.96.0.20:53");
-        }
-        // The programs of containers and of the host, not only the test's sockets.
-        let text = world.sh("a", "nc -w 5 10.96.0.20 80 < /dev/null").ok();
-        assert!(["b8080", "c8080"].contains(&&text[..5]), "{text}");
-        let mut nc = world.host_command("/bin/busybox");
-        let output =
-            nc.args(["nc", "-w", "5", "10.96.0.20", "80"]).stdin(std::process::Stdio::null()).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(["b8080 10.99.0.1:", "c8080 10.99.0.1:"].contains(&&text[..16]), "{output:?}");
-    });
+    let uplink = Uplink::watch(&world);
+    // From another pod, from the host, and from the backends to themselves and each other.
+    for client in [&a, &host, &b, &c] {
+        meets_all(client, "10.96.0.20:80", &["b8080", "c8080"]);
+        meets_all(client, "10.96.0.20:81", &["b8081", "c8081"]);
+        meets_all(client, "10.96.0.20:53", &["b8081", "c8081"]);
+        datagrams(client, "10.96.0.20:53");
+    }
+    // The programs of containers and of the host, not only the test's sockets.
+    let text = world.sh("a", "nc -w 5 10.96.0.20 80 < /dev/null").ok();
+    assert!(["b8080", "c8080"].contains(&&text[..5]), "{text}");
+    let mut nc = world.host_command("/bin/busybox");
+    let output = nc.args(["nc", "-w", "5", "10.96.0.20", "80"]).stdin(std::process::Stdio::null()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(["b8080 10.99.0.1:", "c8080 10.99.0.1:"].contains(&&text[..16]), "{output:?}");
+    uplink.has_seen_no_service(&world);
     // A port that no Service has is not translated, and one that is removed no more.
     let without = service("web", "selector: {app: web}, clusterIP: 10.96.0.20, ports: [{port: 80, targetPort: web}]");
     world.apply("web", &(backend("b", "web") + &backend("c", "web") + &without));
@@ -171,7 +175,7 @@ fn node_ports_from_outside_and_inside() {
         (place.serve_tcp("0.0.0.0:8080", name), place.serve_udp(&udp, name))
     });
     let payload = vec![7_u8; 300_000];
-    let clients = [("outside", &outside, "10.99.0.2"), ("a", &a, &a_ip), ("host", &host, NODE)];
+    let clients = [("outside", &outside, "10.99.0.2"), ("a", &a, &a_ip), ("host", &host, NODE), ("h", &h, NODE)];
     for (from, client, own) in clients {
         for (server, tcp, udp) in [("b", 30080, 30053), ("h", 30081, 30054)] {
             let addr = format!("{NODE}:{tcp}");
