@@ -92,12 +92,9 @@ fn root_is_refused_where_it_may_not_run() {
     let world = World::new();
     guarded(&world, "root", "{runAsNonRoot: true}");
     guarded(&world, "user", "{runAsNonRoot: true, runAsUser: 1000}");
-    let detail = world.wait_event("root", "Failed", "runAsNonRoot");
-    let container = detail.pod.container("c");
-    assert_eq!(
-        (container.state.as_str(), container.reason.as_deref()),
-        ("waiting", Some("CreateContainerConfigError"))
-    );
+    world.wait_event("root", "Failed", "runAsNonRoot");
+    let root = world.wait_pod("root", "says why", |pod| pod.status == "CreateContainerConfigError");
+    assert_eq!((root.phase.as_str(), root.container("c").state.as_str()), ("Pending", "waiting"));
     world.wait_ready("user");
     assert_eq!(world.sh("user", "id -u").ok(), "1000");
 }

@@ -118,7 +118,7 @@ fn a_pod_waits_for_the_objects_it_names() {
     );
     world.wait_event("waits", "FailedMount", "late");
     world.wait_event("env", "Failed", "late");
-    assert_eq!(world.pod("env").status, "CreateContainerConfigError");
+    world.wait_pod("env", "says why", |pod| pod.status == "CreateContainerConfigError");
     world.apply("late", &config_map("late", "a", "here"));
     for name in ["waits", "env"] {
         world.wait_ready(name);

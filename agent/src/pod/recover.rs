@@ -130,6 +130,10 @@ async fn find_sandbox(
         let repaired = sandbox::connect(node, want, &ips, &mut Phases::begin()).await;
         repaired.map_err(|error| anyhow::anyhow!("{}", error.message)).context("repair its network")?;
     }
+    // The agent before may have been killed between its monitor and these.
+    let (node_too, want_too) = (Arc::clone(node), want.clone());
+    let made = tokio::task::spawn_blocking(move || sandbox::folders(&node_too, &want_too)).await;
+    made.context("make its folders")?.context("repair its folders")?;
     seen.sandbox = SandboxState::Ready { ips: ips.clone(), created: snapshot.created };
     Ok(Some(Sandbox::new(monitor, &snapshot, events, ips)))
 }

@@ -81,10 +81,6 @@ impl Phases {
 pub(crate) async fn create(node: &Arc<Node>, want: &PodDesired) -> Result<Sandbox, StepError> {
     let failed = |error: &dyn std::error::Error| StepError::new("CreatePodSandboxError", error);
     let mut phases = Phases::begin();
-    let (node_too, want_too) = (Arc::clone(node), want.clone());
-    let made = tokio::task::spawn_blocking(move || folders(&node_too, &want_too)).await;
-    made.map_err(|e| failed(&e))?.map_err(|e| failed(&*e))?;
-    phases.end("cgroup");
     let ips = addresses(node, want)?;
     phases.end("address");
     let dir = node.config.pod_run(want.uid.as_str());
@@ -92,25 +88,38 @@ pub(crate) async fn create(node: &Arc<Node>, want: &PodDesired) -> Result<Sandbo
         // Of an agent that was killed just after it had started it.
         stray::end(node, &dir).await;
     }
-    let (monitor, snapshot, events) =
-        Monitor::start(&node.config.monitor, &sandbox_config(node, want)).await.map_err(|e| failed(&e))?;
+    // The monitor makes its namespaces meanwhile.
+    let (node_too, want_too) = (Arc::clone(node), want.clone());
+    let making = tokio::task::spawn_blocking(move || folders(&node_too, &want_too));
+    let started = Monitor::start(&node.config.monitor, &sandbox_config(node, want)).await;
     phases.end("monitor");
+    let made = making.await.map_err(|e| failed(&e)).and_then(|made| made.map_err(|e| failed(&*e)));
+    phases.end("cgroup");
+    let (monitor, snapshot, events) = started.map_err(|e| failed(&e))?;
+    if let Err(error) = made {
+        end_failed(want, &monitor).await;
+        return Err(error);
+    }
     let mut sandbox = Sandbox::new(monitor, &snapshot, events, ips);
     if !want.host_network
         && let Err(error) = connect(node, want, &sandbox.ips, &mut phases).await
     {
-        // Without its network the sandbox is worth nothing: the next try makes all anew.
-        if let Err(error) = sandbox.monitor.shutdown().await {
-            tracing::warn!(pod = %want.key, err = %chain(&error), "monitor of a failed sandbox not ended");
-        }
+        end_failed(want, &sandbox.monitor).await;
         return Err(error);
     }
     sandbox.phases = phases.take();
     Ok(sandbox)
 }
 
-/// Cgroup, log folder and shared memory.
-fn folders(node: &Node, want: &PodDesired) -> anyhow::Result<()> {
+/// Without its network or its cgroup a sandbox is worth nothing: the next try makes all anew.
+async fn end_failed(want: &PodDesired, monitor: &Monitor) {
+    if let Err(error) = monitor.shutdown().await {
+        tracing::warn!(pod = %want.key, err = %chain(&error), "monitor of a failed sandbox not ended");
+    }
+}
+
+/// Cgroup, log folder and shared memory. Again is fine.
+pub(crate) fn folders(node: &Node, want: &PodDesired) -> anyhow::Result<()> {
     node.cgroups.make_pod(&want.uid, want.qos, &want.resources, None)?;
     fs::create_dir_all(node.log_dir(want))?;
     if !want.host_ipc {
