@@ -1,5 +1,6 @@
 //! Standalone mode's source: a folder of manifests.
 
+mod folder;
 mod parse;
 mod set;
 mod watch;

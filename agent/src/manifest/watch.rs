@@ -1,155 +1,128 @@
-//! The manifests folder, watched.
+//! Watches the manifests folder.
 
-use super::parse::{MANIFEST_BYTES_MAX, Problem, parse};
-use super::set::{FileContent, ManifestSet, join, keep_broken};
+use super::folder::{Folder, SETTLE, is_manifest};
+use super::set::ManifestSet;
 use anyhow::{Context, Result};
-use notify::{RecursiveMode, Watcher};
+use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
-/// So long is waited for a file that is being written to be closed, and for one that
-/// is gone to come back: an editor's save is several steps.
-const SETTLE: Duration = Duration::from_millis(40);
 /// The folder is read again after so long even when nothing was heard, should the
 /// kernel's queue of events have overflowed.
 const RESCAN: Duration = Duration::from_secs(30);
+/// The same where changes make no sound: behind symbolic links, or while the folder
+/// is not there.
+const RESCAN_UNHEARD: Duration = Duration::from_millis(500);
+/// A file that is open for writing and has not changed for so long is read all the same.
+const WRITER_SILENT_MAX: Duration = Duration::from_secs(30);
 
-/// What tells a changed file from an unchanged one.
+/// What has been heard.
+#[derive(Debug, Default)]
+struct Heard {
+    /// Files that are being written, and when they last were.
+    written: Mutex<BTreeMap<PathBuf, Instant>>,
+    news: Notify,
+}
+
+impl Heard {
+    fn written(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Instant>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, event: &Event, now: Instant) {
+        let mut written = self.written();
+        for path in &event.paths {
+            match file_news(event.kind, path) {
+                FileNews::None => return,
+                FileNews::Written if is_manifest(path) => {
+                    written.insert(path.clone(), now);
+                }
+                FileNews::Written | FileNews::Whole => {
+                    written.remove(path);
+                }
+            }
+        }
+        if event.need_rescan() {
+            written.clear();
+        }
+        self.news.notify_one();
+    }
+
+    /// Files that are being written now.
+    fn being_written(&self, now: Instant) -> BTreeSet<PathBuf> {
+        let mut written = self.written();
+        written.retain(|_, last| now.duration_since(*last) < WRITER_SILENT_MAX);
+        written.keys().cloned().collect()
+    }
+}
+
+/// What an event says of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
+enum FileNews {
+    /// Nothing: somebody reads; the agent itself does.
+    None,
+    /// It is being written; its closing will be heard.
+    Written,
+    /// It is as it is to be, or gone.
+    Whole,
 }
 
-/// Reads a folder and remembers what it read.
-pub(crate) struct Folder {
+fn file_news(kind: EventKind, path: &Path) -> FileNews {
+    match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => FileNews::Whole,
+        EventKind::Access(_) => FileNews::None,
+        EventKind::Modify(ModifyKind::Data(_)) => FileNews::Written,
+        EventKind::Modify(ModifyKind::Name(RenameMode::To)) => FileNews::Whole,
+        // A link, hard or symbolic, comes whole and is never closed.
+        EventKind::Create(_) => match fs::symlink_metadata(path) {
+            Ok(meta) if meta.is_file() && meta.nlink() == 1 => FileNews::Written,
+            Ok(_) | Err(_) => FileNews::Whole,
+        },
+        EventKind::Any | EventKind::Modify(_) | EventKind::Remove(_) | EventKind::Other => FileNews::Whole,
+    }
+}
+
+/// The folder's watch: on an inode, which another may take the place of.
+struct Watch {
+    watcher: RecommendedWatcher,
     dir: PathBuf,
-    node: String,
-    memory: Memory,
-    stamps: BTreeMap<PathBuf, Stamp>,
-    files: BTreeMap<PathBuf, FileContent>,
+    inode: Option<(u64, u64)>,
 }
 
-impl Folder {
-    /// Nothing is read yet.
-    pub fn new(dir: PathBuf, node: String, memory: PathBuf) -> Self {
-        Self { dir, node, memory: Memory(memory), stamps: BTreeMap::new(), files: BTreeMap::new() }
-    }
-
-    /// Reads what has changed. Files that are gone are taken for gone only when
-    /// `settled`.
-    pub fn scan(&mut self, settled: bool) -> ManifestSet {
-        let mut set = match self.read_changed(settled) {
-            Ok(()) => join(&self.files, &self.node),
-            Err(error) => {
-                // The folder itself cannot be read: everything stays as it was.
-                let mut set = join(&self.files, &self.node);
-                set.problems.push(Problem { file: self.dir.clone(), object: None, message: format!("{error:#}") });
-                set
-            }
+impl Watch {
+    fn new(dir: &Path, heard: &Arc<Heard>) -> Result<Self> {
+        let heard = Arc::clone(heard);
+        let tell = move |event: notify::Result<Event>| match event {
+            Ok(event) => heard.take(&event, Instant::now()),
+            Err(_) => heard.news.notify_one(),
         };
-        set.problems.sort_by(|a, b| (&a.file, &a.message).cmp(&(&b.file, &b.message)));
-        set
+        let watcher = notify::recommended_watcher(tell).context("set up inotify")?;
+        let mut watch = Self { watcher, dir: dir.to_owned(), inode: None };
+        watch.follow().with_context(|| format!("watch {}", dir.display()))?;
+        Ok(watch)
     }
 
-    fn read_changed(&mut self, settled: bool) -> Result<()> {
-        let mut present = BTreeMap::new();
-        for entry in fs::read_dir(&self.dir).with_context(|| format!("read the folder {}", self.dir.display()))? {
-            let path = entry?.path();
-            if let Some(stamp) = is_manifest(&path).then(|| stamp(&path)).flatten() {
-                present.insert(path, stamp);
-            }
+    /// Watches what is at the path now.
+    fn follow(&mut self) -> Result<()> {
+        let meta = fs::metadata(&self.dir);
+        let inode = meta.as_ref().ok().map(|meta| (meta.dev(), meta.ino()));
+        if inode == self.inode && inode.is_some() {
+            return Ok(());
         }
-        if settled {
-            self.files.retain(|path, _| present.contains_key(path));
-            self.memory.keep_only(present.keys());
+        if self.inode.take().is_some() {
+            // The watch of an inode that is gone is gone.
+            let _ = self.watcher.unwatch(&self.dir);
         }
-        for (path, stamp) in &present {
-            if self.stamps.get(path) == Some(stamp) {
-                continue;
-            }
-            let before = self.files.remove(path).or_else(|| self.memory.recall(path)).unwrap_or_default();
-            let now = read_one(path, stamp.size);
-            if now.problems.is_empty() {
-                self.memory.keep(path);
-            }
-            self.files.insert(path.clone(), keep_broken(&before, now));
-        }
-        self.stamps = present;
+        meta?;
+        self.watcher.watch(&self.dir, RecursiveMode::NonRecursive)?;
+        self.inode = inode;
         Ok(())
-    }
-}
-
-/// Copies of manifests as they were when they last were sound, so that one that is
-/// broken while the agent starts still stands for its objects.
-struct Memory(PathBuf);
-
-impl Memory {
-    fn copy_of(&self, path: &Path) -> PathBuf {
-        self.0.join(path.file_name().unwrap_or_default())
-    }
-
-    fn keep(&self, path: &Path) {
-        let copy = self.copy_of(path);
-        let temporary = self.0.join(".new");
-        let kept = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0);
-        let kept = kept.and_then(|()| fs::copy(path, &temporary)).and_then(|_| fs::rename(&temporary, &copy));
-        if let Err(error) = kept {
-            tracing::warn!(copy = %copy.display(), %error, "manifest not remembered");
-        }
-    }
-
-    fn recall(&self, path: &Path) -> Option<FileContent> {
-        let text = fs::read_to_string(self.copy_of(path)).ok()?;
-        let (found, problems) = parse(path, &text);
-        Some(FileContent { found, problems })
-    }
-
-    /// Drops the copies of files that are gone.
-    fn keep_only<'a>(&self, files: impl Iterator<Item = &'a PathBuf>) {
-        let copies: BTreeSet<PathBuf> = files.map(|path| self.copy_of(path)).collect();
-        for copy in fs::read_dir(&self.0).into_iter().flatten().flatten().map(|entry| entry.path()) {
-            if !copies.contains(&copy)
-                && let Err(error) = fs::remove_file(&copy)
-            {
-                tracing::warn!(copy = %copy.display(), %error, "copy of a manifest not removed");
-            }
-        }
-    }
-}
-
-fn is_manifest(path: &Path) -> bool {
-    let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-    let known = path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml" || ext == "json");
-    known && !hidden
-}
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    let meta = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
-    Some(Stamp { inode: meta.ino(), size: meta.size(), modified: (meta.mtime(), meta.mtime_nsec()) })
-}
-
-fn read_one(path: &Path, size: u64) -> FileContent {
-    let broken = |message: String| FileContent {
-        found: Vec::new(),
-        problems: vec![Problem { file: path.to_owned(), object: None, message }],
-    };
-    if size > MANIFEST_BYTES_MAX {
-        return broken(format!("{size} bytes are more than a manifest may have ({MANIFEST_BYTES_MAX})"));
-    }
-    match fs::read(path).map(String::from_utf8) {
-        Err(error) => broken(format!("cannot be read: {error}")),
-        Ok(Err(_)) => broken("is not UTF-8 text".to_owned()),
-        Ok(Ok(text)) => {
-            let (found, problems) = parse(path, &text);
-            FileContent { found, problems }
-        }
     }
 }
 
@@ -159,23 +132,25 @@ fn read_one(path: &Path, size: u64) -> FileContent {
 /// # Errors
 /// The folder cannot be watched.
 pub(crate) fn watch_folder(dir: &Path, node: &str, memory: PathBuf) -> Result<watch::Receiver<ManifestSet>> {
-    let dir = dir.canonicalize().with_context(|| format!("find the manifests folder {}", dir.display()))?;
-    let heard = Arc::new((Notify::new(), Notify::new()));
-    let tell = Arc::clone(&heard);
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| match news(&event) {
-        News::None => {}
-        News::Whole => tell.0.notify_one(),
-        News::Partial => tell.1.notify_one(),
-    })
-    .context("set up inotify")?;
-    watcher.watch(&dir, RecursiveMode::NonRecursive).with_context(|| format!("watch {}", dir.display()))?;
-    let mut folder = Folder::new(dir, node.to_owned(), memory);
-    let (publish, receiver) = watch::channel(folder.scan(true));
+    let dir = std::path::absolute(dir).with_context(|| format!("find the manifests folder {}", dir.display()))?;
+    let heard = Arc::new(Heard::default());
+    let mut watch = Watch::new(&dir, &heard)?;
+    let mut folder = Folder::new(dir.clone(), node.to_owned(), memory);
+    let (publish, receiver) = watch::channel(folder.scan(Instant::now(), &BTreeSet::new()));
     tokio::spawn(async move {
-        let _watcher = watcher;
         loop {
-            let settled = wait(&heard.0, &heard.1).await;
-            let set = folder.scan(settled);
+            let unheard = folder.has_links() || watch.inode.is_none() || dir.is_symlink();
+            let patience = match (folder.in_doubt(), unheard) {
+                (true, _) => SETTLE,
+                (false, true) => RESCAN_UNHEARD,
+                (false, false) => RESCAN,
+            };
+            let _ = tokio::time::timeout(patience, heard.news.notified()).await;
+            if let Err(error) = watch.follow() {
+                tracing::debug!(dir = %dir.display(), err = %format!("{error:#}"), "the manifests folder is away");
+            }
+            let now = Instant::now();
+            let set = folder.scan(now, &heard.being_written(now));
             publish.send_if_modified(|old| {
                 let changed = *old != set;
                 *old = set;
@@ -189,109 +164,85 @@ pub(crate) fn watch_folder(dir: &Path, node: &str, memory: PathBuf) -> Result<wa
     Ok(receiver)
 }
 
-/// What an event says of the folder.
-#[derive(Debug, PartialEq, Eq)]
-enum News {
-    /// Somebody reads; the agent itself does.
-    None,
-    /// A manifest is there as it is to be.
-    Whole,
-    /// Something is going on.
-    Partial,
-}
-
-fn news(event: &notify::Result<notify::Event>) -> News {
-    use notify::EventKind;
-    use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
-    let Ok(event) = event else { return News::Partial };
-    let manifest = event.paths.iter().any(|path| is_manifest(path));
-    match event.kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write))
-        | EventKind::Modify(ModifyKind::Name(RenameMode::To))
-            if manifest =>
-        {
-            News::Whole
-        }
-        EventKind::Access(_) => News::None,
-        _ => News::Partial,
-    }
-}
-
-/// Waits for news, or for the time to look again; `true` when nothing is under way.
-async fn wait(whole: &Notify, partial: &Notify) -> bool {
-    tokio::select! {
-        biased;
-        () = whole.notified() => false,
-        () = partial.notified() => {
-            let settled = tokio::time::timeout(SETTLE, whole.notified()).await.is_err();
-            if !settled {
-                partial.notify_one();
-            }
-            settled
-        }
-        () = tokio::time::sleep(RESCAN) => true,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const POD: &str =
-        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: c, image: busybox}]}\n";
+    use notify::event::{CreateKind, DataChange, RemoveKind};
+    use std::io::Write;
 
     #[test]
-    fn a_file_broken_over_a_restart_still_stands_for_its_objects() {
-        let dir = tempfile::tempdir().unwrap();
-        let (manifests, memory) = (dir.path().join("m"), dir.path().join("memory"));
-        fs::create_dir(&manifests).unwrap();
-        let file = manifests.join("a.yaml");
-        let scan = || Folder::new(manifests.clone(), "n".to_owned(), memory.clone()).scan(true);
-        fs::write(&file, POD).unwrap();
-        let sound = scan();
-        assert_eq!(sound.pods.len(), 1);
-        fs::write(&file, "kind: [").unwrap();
-        let broken = scan();
-        assert_eq!((broken.pods, broken.problems.len()), (sound.pods, 1));
+    fn what_an_event_says() {
+        let check = |kind: EventKind, want: FileNews| assert_eq!(file_news(kind, Path::new("/none")), want, "{kind:?}");
+        check(EventKind::Access(AccessKind::Open(AccessMode::Any)), FileNews::None);
+        check(EventKind::Access(AccessKind::Close(AccessMode::Read)), FileNews::None);
+        check(EventKind::Access(AccessKind::Close(AccessMode::Write)), FileNews::Whole);
+        check(EventKind::Modify(ModifyKind::Data(DataChange::Any)), FileNews::Written);
+        check(EventKind::Modify(ModifyKind::Name(RenameMode::To)), FileNews::Whole);
+        check(EventKind::Modify(ModifyKind::Name(RenameMode::From)), FileNews::Whole);
+        check(EventKind::Create(CreateKind::File), FileNews::Whole);
+        check(EventKind::Remove(RemoveKind::File), FileNews::Whole);
     }
 
-    #[test]
-    fn a_deleted_file_is_forgotten() {
+    fn pod(name: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{containers: [{{name: c, image: i}}]}}\n---\n"
+        )
+    }
+
+    async fn until(sets: &mut watch::Receiver<ManifestSet>, pods: &[&str]) {
+        let holds = |set: &ManifestSet| set.pods.keys().map(String::as_str).eq(pods.iter().copied());
+        let wait = tokio::time::timeout(Duration::from_secs(20), sets.wait_for(holds)).await;
+        wait.unwrap_or_else(|_| panic!("never {pods:?}")).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_slow_writer_takes_nothing_away() {
         let dir = tempfile::tempdir().unwrap();
-        let memory = dir.path().join("memory");
+        let (manifests, file) = (dir.path().join("m"), dir.path().join("m/a.yaml"));
+        fs::create_dir(&manifests).unwrap();
+        fs::write(&file, pod("a")).unwrap();
+        let mut sets = watch_folder(&manifests, "n", dir.path().join("memory")).unwrap();
+        let mut writer = fs::File::create(&file).unwrap();
+        // Another file tells when the first one's emptiness has been heard of.
+        for round in 0..10 {
+            let name = format!("b{round}");
+            fs::write(manifests.join("b.yaml"), pod(&name)).unwrap();
+            until(&mut sets, &["default/a", &format!("default/{name}")]).await;
+        }
+        writer.write_all((pod("a") + &pod("c")).as_bytes()).unwrap();
+        drop(writer);
+        until(&mut sets, &["default/a", "default/b9", "default/c"]).await;
+    }
+
+    #[tokio::test]
+    async fn another_folder_in_its_place_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
         let manifests = dir.path().join("m");
         fs::create_dir(&manifests).unwrap();
-        fs::write(manifests.join("a.yaml"), POD).unwrap();
-        let mut folder = Folder::new(manifests.clone(), "n".to_owned(), memory.clone());
-        assert_eq!(folder.scan(true).pods.len(), 1);
-        fs::remove_file(manifests.join("a.yaml")).unwrap();
-        assert_eq!(folder.scan(false).pods.len(), 1, "an editor may be putting it back");
-        assert!(folder.scan(true).pods.is_empty());
-        assert_eq!(fs::read_dir(memory).unwrap().count(), 0);
+        fs::write(manifests.join("a.yaml"), pod("a")).unwrap();
+        let mut sets = watch_folder(&manifests, "n", dir.path().join("memory")).unwrap();
+        fs::rename(&manifests, dir.path().join("old")).unwrap();
+        fs::create_dir(&manifests).unwrap();
+        fs::write(manifests.join("b.yaml"), pod("b")).unwrap();
+        until(&mut sets, &["default/b"]).await;
+        fs::write(manifests.join("c.yaml"), pod("c")).unwrap();
+        until(&mut sets, &["default/b", "default/c"]).await;
     }
 
-    #[test]
-    fn what_is_whole_is_read_at_once() {
-        use notify::event::{AccessKind, AccessMode, CreateKind, Event, EventKind, ModifyKind, RemoveKind, RenameMode};
-        let check = |kind: EventKind, path: &str, want: News| {
-            assert_eq!(news(&Ok(Event::new(kind).add_path(path.into()))), want, "{kind:?} {path}");
-        };
-        check(EventKind::Access(AccessKind::Open(AccessMode::Any)), "a.yaml", News::None);
-        check(EventKind::Access(AccessKind::Close(AccessMode::Read)), "a.yaml", News::None);
-        check(EventKind::Access(AccessKind::Close(AccessMode::Write)), "a.yaml", News::Whole);
-        check(EventKind::Access(AccessKind::Close(AccessMode::Write)), ".a.yaml.swp", News::None);
-        check(EventKind::Create(CreateKind::File), "a.yaml", News::Partial);
-        check(EventKind::Modify(ModifyKind::Name(RenameMode::To)), "a.yaml", News::Whole);
-        check(EventKind::Modify(ModifyKind::Name(RenameMode::To)), "a.yaml~", News::Partial);
-        check(EventKind::Modify(ModifyKind::Name(RenameMode::From)), "a.yaml", News::Partial);
-        check(EventKind::Remove(RemoveKind::File), "a.yaml", News::Partial);
-    }
-
-    #[test]
-    fn other_files_are_no_manifests() {
-        for (name, is) in [("a.yaml", true), ("a.yml", true), ("a.json", true), (".a.yaml", false), ("a.yaml~", false)]
-        {
-            assert_eq!(is_manifest(Path::new(name)), is, "{name}");
+    #[tokio::test]
+    async fn links_are_followed() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for (folder, name) in [("v1", "a"), ("v2", "b")] {
+            fs::create_dir(path(folder)).unwrap();
+            fs::write(path(folder).join("x.yaml"), pod(name)).unwrap();
         }
+        symlink(path("v1"), path("m")).unwrap();
+        let mut sets = watch_folder(&path("m"), "n", path("memory")).unwrap();
+        until(&mut sets, &["default/a"]).await;
+        symlink(path("v2"), path("new")).unwrap();
+        fs::rename(path("new"), path("m")).unwrap();
+        until(&mut sets, &["default/b"]).await;
     }
 }
