@@ -60,7 +60,7 @@ pub(crate) fn pod_view(pod: &PodSnapshot) -> PodView {
 }
 
 /// What `kubectl get pods` prints under STATUS (printers/internalversion, printPod):
-/// the deletion, else the first init container's trouble, else the last container's
+/// the deletion, else the first init container's trouble, else the first container's
 /// reason, else the pod's reason or phase.
 fn telling_status(pod: &PodSnapshot) -> String {
     let status = &pod.status;
@@ -90,7 +90,7 @@ fn telling_status(pod: &PodSnapshot) -> String {
     };
     let statuses = status.container_statuses.as_deref().unwrap_or_default();
     let running = statuses.iter().any(|c| c.ready && c.state.as_ref().is_some_and(|s| s.running.is_some()));
-    match statuses.iter().rev().find_map(reason_of) {
+    match statuses.iter().find_map(reason_of) {
         Some(reason) if reason == "Completed" && running => "Running".to_owned(),
         Some(reason) => reason,
         None => status.reason.clone().unwrap_or_else(|| phase.to_owned()),
