@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long a condition may take to come true: far more than it ever does.
-pub const WAIT: Duration = Duration::from_secs(20);
+pub const WAIT: Duration = Duration::from_secs(60);
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 
@@ -49,7 +49,7 @@ impl Role {
 /// What differs from the usual node.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// `--pod-cidr`.
+    /// `--pod-cidr`; one of each family, apart by a comma.
     pub pod_cidr: String,
     /// Keys of the configuration file.
     pub config: Option<String>,
@@ -358,6 +358,16 @@ impl World {
         let log = self.agent_log();
         let lines: Vec<&str> = log.lines().collect();
         format!("{text}--- agent's log, last lines\n{}", lines[lines.len().saturating_sub(80)..].join("\n"))
+    }
+
+    /// What a power cut does to a node whose agent was killed: all processes, mounts
+    /// and the run folder are gone; what is on disk stays.
+    ///
+    /// # Panics
+    /// Something survives.
+    pub fn power_off(&self) {
+        assert!(self.agent.is_none(), "kill the agent first");
+        inventory::power_off(&self.places, &self.node);
     }
 
     /// Runs a command in the node's namespaces and gives what it printed.
