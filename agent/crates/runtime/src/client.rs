@@ -8,6 +8,7 @@ use orlop_wire::{
     AttemptRecord, CreateContainer, Exec, Exit, FromMonitor, PROTOCOL_VERSION, Reply, Request, SandboxConfig,
     SandboxReady, Snapshot, ToMonitor, frame,
 };
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -117,6 +118,8 @@ impl Monitor {
         program: &Path,
         config: &SandboxConfig,
     ) -> Result<(Self, Snapshot, mpsc::Receiver<MonitorEvent>), Error> {
+        let (config, procs) = moved_from_here(config);
+        let config = config.as_ref();
         fs::create_dir_all(&config.dir).map_err(Error::file("create", &config.dir))?;
         let path = config.dir.join("sandbox.json");
         let bytes = serde_json::to_vec(config).map_err(|source| Error::Json { what: "sandbox.json", source })?;
@@ -130,6 +133,14 @@ impl Monitor {
             .stderr(Stdio::null())
             .spawn();
         let mut child = spawned.map_err(|source| Error::Spawn { program: program.to_owned(), source })?;
+        let pid = child
+            .id()
+            .ok_or_else(|| Error::Spawn { program: program.to_owned(), source: ErrorKind::NotFound.into() })?;
+        let (moved, moving) = oneshot::channel();
+        // A thread of its own: many that start at once would fill the pool with waiting.
+        let mover = std::thread::Builder::new().name("monitor-cgroup".into());
+        let mover = mover.spawn(move || drop(moved.send(move_into(pid, &procs))));
+        drop(mover.map_err(|err| warn!(%err, "no thread to be had")));
         let line = match child.stdout.take() {
             Some(stdout) => timeout(READY_WITHIN, first_line(stdout)).await,
             None => Ok(Ok(String::new())),
@@ -140,7 +151,15 @@ impl Monitor {
         }
         // Waits for the child for as long as this agent lives, so that it leaves no
         // zombie; the monitor itself does not mind being left.
-        tokio::spawn(async move { drop(child.wait().await) });
+        tokio::spawn(async move {
+            let outcome = moving.await;
+            if !matches!(outcome, Ok(Ok(()))) {
+                // It would end with the agent, and its pod with it.
+                warn!(pid, ?outcome, "monitor not moved out of the agent's cgroup; it is killed");
+                let _ = child.start_kill();
+            }
+            drop(child.wait().await);
+        });
         let line = line
             .map_err(|_| Error::Late { dir: config.dir.clone(), call: "start", after: READY_WITHIN })?
             .map_err(|source| Error::Spawn { program: program.to_owned(), source })?;
@@ -285,6 +304,26 @@ impl Monitor {
         shared.lock().replies.remove(&seq);
         outcome.unwrap_or_else(|_| Err(Error::Late { dir: shared.dir.clone(), call, after: within }))
     }
+}
+
+/// Takes moving the monitor into its cgroup over from it: the first write to
+/// `cgroup.procs` waits for all CPUs (8 to 15 ms), and the sandbox is made meanwhile.
+/// A monitor with a child of its own, the holder of a shared PID namespace, has to
+/// have moved before it forks and does so itself.
+fn moved_from_here(config: &SandboxConfig) -> (Cow<'_, SandboxConfig>, Vec<PathBuf>) {
+    if config.share_process_namespace {
+        return (Cow::Borrowed(config), Vec::new());
+    }
+    let left = SandboxConfig { own_cgroup_procs: Vec::new(), ..config.clone() };
+    (Cow::Owned(left), config.own_cgroup_procs.clone())
+}
+
+fn move_into(pid: u32, procs: &[PathBuf]) -> Result<(), Error> {
+    procs.iter().try_for_each(|path| match fs::write(path, pid.to_string()) {
+        // It has ended already; whoever waits for it hears why.
+        Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(()),
+        written => written.map_err(Error::file("join cgroup", path)),
+    })
 }
 
 async fn first_line(stdout: ChildStdout) -> io::Result<String> {

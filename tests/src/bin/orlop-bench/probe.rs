@@ -16,7 +16,8 @@ const CHILD: &str = "--inside";
 /// A child inside the pod of the process `pid`: `serve ADDRESS` or
 /// `connect ROUNDS ADDRESS ADDRESS`.
 fn command(world: &World, pid: u32, work: &[String]) -> Command {
-    let mut command = world.node_command(std::env::current_exe().expect("this program"));
+    // By this name it is found also when a build has replaced it meanwhile.
+    let mut command = world.node_command("/proc/self/exe");
     command.args([CHILD, &pid.to_string()]).args(work).stdin(Stdio::piped()).stdout(Stdio::piped());
     command
 }
