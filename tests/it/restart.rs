@@ -134,7 +134,7 @@ fn an_agent_killed_while_pods_start_brings_them_up_after() {
         world.apply("many", &all);
         // Each round is interrupted somewhere else.
         world.wait_until("some pods have begun", || {
-            (world.pods().iter().filter(|pod| begun(pod, round)).count() >= 1 + 3 * round).then_some(())
+            (world.pods().iter().filter(|pod| begun(pod, round)).count() > 3 * round).then_some(())
         });
         world.restart();
         world.wait_until("all pods are Ready", || {

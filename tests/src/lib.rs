@@ -25,6 +25,7 @@ mod peer;
 mod place;
 mod tables;
 mod view;
+mod waiting;
 mod world;
 
 pub use commands::Output;
@@ -35,4 +36,5 @@ pub use peer::{Met, Server, Tap, answer, ask, local_addr, read_greeting, reset};
 pub use place::{Place, Statistics};
 pub use tables::{Backend, BackendCounters, Counters, PodCounters, Service, ServicePort, Traffic};
 pub use view::{Condition, Container, Detail, Event, Pod};
-pub use world::{Options, Role, WAIT, World, wait_for};
+pub use waiting::{WAIT, wait_for};
+pub use world::{Options, Role, World};
