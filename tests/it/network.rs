@@ -148,3 +148,23 @@ fn a_pod_on_the_hosts_network() {
     let only = world.orlop(&["counters", "h"]).ok();
     assert!(only.contains("default/h: it is on the host network"), "{only}");
 }
+
+#[test]
+fn pods_with_an_address_of_each_family() {
+    let world = World::with(Options { pod_cidr: "10.244.7.0/24,fd00:7::/120".to_owned(), ..Options::default() });
+    ready(&world, &["a", "b"]);
+    let ips = |name: &str| world.pod(name).ips;
+    assert!(ips("a").len() == 2 && ips("a")[1].starts_with("fd00:7::"), "{:?}", ips("a"));
+    let (a, b) = (world.in_pod("a"), world.in_pod("b"));
+    let _server = b.serve_tcp("[::]:7000", "b");
+    for ip in ips("b") {
+        let addr = if ip.contains(':') { format!("[{ip}]:7000") } else { format!("{ip}:7000") };
+        assert_eq!(a.talk(&addr, &[7; 100_000]).server, "b");
+    }
+    let _udp = b.serve_udp(&format!("[{}]:7000", ips("b")[1]), "b");
+    assert_eq!(ask(&a.udp("[::]:0"), &format!("[{}]:7000", ips("b")[1]), "x").0, "b x");
+    for name in ["a", "b"] {
+        let pod = world.counters().pod(name);
+        assert!(pod.drops_in.is_empty() && pod.drops_out.is_empty(), "{pod:?}");
+    }
+}

@@ -59,7 +59,6 @@ impl World {
             ("--manifests", sub("manifests")),
             ("--node-name", "n1".to_owned()),
             ("--node-ip", crate::Role::Node.address().to_owned()),
-            ("--pod-cidr", self.options.pod_cidr.clone()),
             ("--root-dir", sub("root")),
             ("--state-dir", sub("state")),
             ("--run-dir", sub("run")),
@@ -72,6 +71,7 @@ impl World {
         .into_iter()
         .flat_map(|(flag, value)| [flag.to_owned(), value])
         .collect();
+        args.extend(self.options.pod_cidr.split(',').flat_map(|cidr| ["--pod-cidr", cidr]).map(str::to_owned));
         if let Some(config) = &self.options.config {
             let path = self.places.sub("config.yaml");
             let text = format!("apiVersion: orlop.dev/v1alpha1\nkind: OrlopConfiguration\n{config}\n");
