@@ -91,6 +91,10 @@ impl Config {
             config.manifests.is_some(),
             "nothing to run: name a folder of manifests with --manifests DIR (joining an API server is not built yet)"
         );
+        ensure!(
+            !config.node_ips.is_empty(),
+            "the node has no default route, so its address is unclear: give --node-ip"
+        );
         let monitor = config.monitor.display();
         ensure!(
             config.monitor.is_file(),
@@ -108,7 +112,7 @@ impl Config {
         let or = |flag: Option<PathBuf>, file: Option<PathBuf>, default: &str| {
             flag.or(file).unwrap_or_else(|| PathBuf::from(default))
         };
-        let node_ips = first_said([args.node_ip, file.node_ips]).map_or_else(default_node_ips, Ok)?;
+        let node_ips = first_said([args.node_ip, file.node_ips]).unwrap_or_else(default_node_ips);
         let config = Self {
             manifests: args.manifests.or(file.manifests),
             node_name: args.node_name.or(file.node_name).map_or_else(default_node_name, Ok)?,
@@ -214,7 +218,7 @@ fn default_node_name() -> Result<String> {
 
 /// The address that a packet to the world would leave from, found by connecting a
 /// UDP socket, which sends nothing.
-fn default_node_ips() -> Result<Vec<IpAddr>> {
+fn default_node_ips() -> Vec<IpAddr> {
     let mut ips = Vec::new();
     for (any, world) in [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")] {
         let local = UdpSocket::bind(any).and_then(|socket| {
@@ -225,10 +229,7 @@ fn default_node_ips() -> Result<Vec<IpAddr>> {
             ips.push(local.ip());
         }
     }
-    if ips.is_empty() {
-        bail!("the node has no default route, so its address is unclear: give --node-ip");
-    }
-    Ok(ips)
+    ips
 }
 
 fn default_monitor() -> Result<PathBuf> {

@@ -111,7 +111,8 @@ async fn follow(node: &Arc<Node>, mut source: watch::Receiver<ManifestSet>, stop
 
 /// Makes the node be what the manifests say. Before recovery only Services are taken.
 fn take(node: &Arc<Node>, set: ManifestSet, pods: bool) {
-    for problem in &set.problems {
+    let before = node.manifests();
+    for problem in set.problems.iter().filter(|problem| !before.problems.contains(problem)) {
         tracing::warn!(file = %problem.file.display(), object = problem.object.as_deref(), problem = problem.message, "manifest");
         // What is wrong with pods is told where they are judged.
         if let Some(object) = problem.object.as_ref().filter(|object| !object.starts_with("Pod ")) {
@@ -120,8 +121,7 @@ fn take(node: &Arc<Node>, set: ManifestSet, pods: bool) {
         }
     }
     let set = Arc::new(set);
-    let before =
-        std::mem::replace(&mut *node.manifests.write().expect("no panic while manifests are held"), Arc::clone(&set));
+    *node.manifests.write().expect("no panic while manifests are held") = Arc::clone(&set);
     node.services.reconcile(&set, &[node.service_cidr], &node.events);
     if pods {
         node.pods.reconcile(node, &set);

@@ -241,6 +241,9 @@ impl Services {
                 let label = if port.name.is_empty() { port.port.to_string() } else { port.name.clone() };
                 let ids = port.frontends.iter().filter_map(|frontend| frontend.service_id);
                 for id in ids.collect::<BTreeSet<u32>>() {
+                    // What found no backend is counted under number 0.
+                    let refused = format!("{}/{}:{label}", service.namespace, service.name);
+                    names.insert((id, 0), BackendName { service: refused, backend: "refused".to_owned(), pod: None });
                     for backend in &port.backends {
                         let Some(backend_id) = backend.backend_id else { continue };
                         let name = BackendName {

@@ -31,6 +31,28 @@ struct Doubt {
     since: Instant,
 }
 
+/// What is going on in the folder.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    /// When.
+    pub now: Instant,
+    /// Files that somebody is writing.
+    pub written: BTreeSet<PathBuf>,
+}
+
+/// A file as it was read: `None` when it is gone, an error's text when it cannot be read.
+struct Seen {
+    path: PathBuf,
+    stamp: Option<Stamp>,
+    text: Option<Result<String, String>>,
+}
+
+impl Seen {
+    fn look(path: &Path, stamp: Option<Stamp>) -> Self {
+        Self { path: path.to_owned(), stamp, text: stamp.map(|stamp| read_one(path, stamp.size)) }
+    }
+}
+
 /// Reads a folder and remembers what it read.
 pub(crate) struct Folder {
     dir: PathBuf,
@@ -39,6 +61,8 @@ pub(crate) struct Folder {
     stamps: BTreeMap<PathBuf, Stamp>,
     files: BTreeMap<PathBuf, FileContent>,
     doubts: BTreeMap<PathBuf, Doubt>,
+    /// Some file was being written.
+    unread: bool,
     links: bool,
 }
 
@@ -52,13 +76,15 @@ impl Folder {
             stamps: BTreeMap::new(),
             files: BTreeMap::new(),
             doubts: BTreeMap::new(),
+            unread: false,
             links: false,
         }
     }
 
-    /// Something vanished and has to be looked at again after [`SETTLE`].
-    pub fn in_doubt(&self) -> bool {
-        !self.doubts.is_empty()
+    /// Something vanished or could not be read whole and has to be looked at again
+    /// after [`SETTLE`].
+    pub fn in_doubt(&mut self) -> bool {
+        std::mem::take(&mut self.unread) || !self.doubts.is_empty()
     }
 
     /// Some manifest is a symbolic link: what it points to changes unheard.
@@ -66,9 +92,10 @@ impl Folder {
         self.links
     }
 
-    /// Reads what has changed, but not files that are being `written`.
-    pub fn scan(&mut self, now: Instant, written: &BTreeSet<PathBuf>) -> ManifestSet {
-        let trouble = self.read_changed(now, written).err();
+    /// Reads what has changed. `hear` tells what is going on at the moment it is
+    /// called; it is called after the reading, so that nothing half-written is taken.
+    pub fn scan(&mut self, hear: impl FnOnce() -> Heard) -> ManifestSet {
+        let trouble = self.read_changed(hear).err();
         let mut set = join(&self.files, &self.node);
         // The folder itself cannot be read: everything stays as it was.
         set.problems.extend(trouble.map(|error| Problem {
@@ -80,7 +107,7 @@ impl Folder {
         set
     }
 
-    fn read_changed(&mut self, now: Instant, written: &BTreeSet<PathBuf>) -> Result<()> {
+    fn read_changed(&mut self, hear: impl FnOnce() -> Heard) -> Result<()> {
         let mut present = BTreeMap::new();
         self.links = false;
         for entry in fs::read_dir(&self.dir).with_context(|| format!("read the folder {}", self.dir.display()))? {
@@ -91,38 +118,46 @@ impl Folder {
             }
         }
         let known: BTreeSet<PathBuf> = self.files.keys().chain(present.keys()).cloned().collect();
-        for path in known.difference(written) {
-            self.look_at(path, present.get(path).copied(), now);
+        let changed = |path: &PathBuf| !present.contains_key(path) || present.get(path) != self.stamps.get(path);
+        let (changed, same): (Vec<PathBuf>, Vec<PathBuf>) = known.into_iter().partition(changed);
+        self.doubts.retain(|path, _| !same.contains(path));
+        let seen: Vec<Seen> = changed.into_iter().map(|path| Seen::look(&path, present.get(&path).copied())).collect();
+        let heard = hear();
+        for seen in seen {
+            // Whoever writes has not finished, or has begun after the look at the folder.
+            if heard.written.contains(&seen.path) || stamp(&seen.path) != seen.stamp {
+                self.doubts.remove(&seen.path);
+                self.unread = true;
+            } else {
+                self.take(seen, heard.now);
+            }
         }
         self.memory.keep_only(self.files.keys());
         Ok(())
     }
 
-    fn look_at(&mut self, path: &Path, stamp: Option<Stamp>, now: Instant) {
-        if stamp.is_some() && self.stamps.get(path) == stamp.as_ref() {
-            self.doubts.remove(path);
-            return;
-        }
-        let before = self.files.get(path).cloned().or_else(|| self.memory.recall(path)).unwrap_or_default();
-        let content = stamp.map(|stamp| keep_broken(&before, read_one(path, stamp.size)));
+    fn take(&mut self, seen: Seen, now: Instant) {
+        let Seen { path, stamp, text } = seen;
+        let before = self.files.get(&path).cloned().or_else(|| self.memory.recall(&path)).unwrap_or_default();
+        let content = text.as_ref().map(|text| keep_broken(&before, understand(&path, text.as_deref())));
         let given = |name: &str| content.iter().flat_map(|c| &c.found).any(|found| found.name == name);
-        if !before.found.iter().all(|found| given(&found.name)) && !self.confirmed(path, stamp, now) {
+        if !before.found.iter().all(|found| given(&found.name)) && !self.confirmed(&path, stamp, now) {
             // Until then it is as it was; the first time after a start, as remembered.
-            self.files.entry(path.to_owned()).or_insert(before);
+            self.files.entry(path).or_insert(before);
             return;
         }
-        self.doubts.remove(path);
-        match (content, stamp) {
-            (Some(content), Some(stamp)) => {
-                if content.problems.is_empty() {
-                    self.memory.keep(path);
+        self.doubts.remove(&path);
+        match (content, text, stamp) {
+            (Some(content), Some(text), Some(stamp)) => {
+                if let (true, Ok(text)) = (content.problems.is_empty(), text) {
+                    self.memory.keep(&path, &text);
                 }
-                self.stamps.insert(path.to_owned(), stamp);
-                self.files.insert(path.to_owned(), content);
+                self.stamps.insert(path.clone(), stamp);
+                self.files.insert(path, content);
             }
             _ => {
-                self.stamps.remove(path);
-                self.files.remove(path);
+                self.stamps.remove(&path);
+                self.files.remove(&path);
             }
         }
     }
@@ -146,11 +181,11 @@ impl Memory {
         self.0.join(path.file_name().unwrap_or_default())
     }
 
-    fn keep(&self, path: &Path) {
+    fn keep(&self, path: &Path, text: &str) {
         let copy = self.copy_of(path);
         let temporary = self.0.join(".new");
         let kept = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0);
-        let kept = kept.and_then(|()| fs::copy(path, &temporary)).and_then(|_| fs::rename(&temporary, &copy));
+        let kept = kept.and_then(|()| fs::write(&temporary, text)).and_then(|()| fs::rename(&temporary, &copy));
         if let Err(error) = kept {
             tracing::warn!(copy = %copy.display(), %error, "manifest not remembered");
         }
@@ -187,20 +222,23 @@ fn stamp(path: &Path) -> Option<Stamp> {
     Some(Stamp { inode: meta.ino(), size: meta.size(), modified: (meta.mtime(), meta.mtime_nsec()) })
 }
 
-fn read_one(path: &Path, size: u64) -> FileContent {
-    let broken = |message: String| FileContent {
-        found: Vec::new(),
-        problems: vec![Problem { file: path.to_owned(), object: None, message }],
-    };
+fn read_one(path: &Path, size: u64) -> Result<String, String> {
     if size > MANIFEST_BYTES_MAX {
-        return broken(format!("{size} bytes are more than a manifest may have ({MANIFEST_BYTES_MAX})"));
+        return Err(format!("{size} bytes are more than a manifest may have ({MANIFEST_BYTES_MAX})"));
     }
-    match fs::read(path).map(String::from_utf8) {
-        Err(error) => broken(format!("cannot be read: {error}")),
-        Ok(Err(_)) => broken("is not UTF-8 text".to_owned()),
-        Ok(Ok(text)) => {
-            let (found, problems) = parse(path, &text);
+    let bytes = fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())
+}
+
+fn understand(path: &Path, text: Result<&str, &String>) -> FileContent {
+    match text {
+        Ok(text) => {
+            let (found, problems) = parse(path, text);
             FileContent { found, problems }
+        }
+        Err(message) => {
+            let problem = Problem { file: path.to_owned(), object: None, message: message.clone() };
+            FileContent { found: Vec::new(), problems: vec![problem] }
         }
     }
 }
@@ -232,7 +270,8 @@ mod tests {
         }
         /// Pods and problems after a look at `ms` after the start.
         fn look(&mut self, ms: u64) -> (usize, usize) {
-            let set = self.folder.scan(self.start + Duration::from_millis(ms), &BTreeSet::new());
+            let now = self.start + Duration::from_millis(ms);
+            let set = self.folder.scan(|| Heard { now, written: BTreeSet::new() });
             (set.pods.len(), set.problems.len())
         }
     }
@@ -286,9 +325,23 @@ mod tests {
         fs::write(bench.file(), "").unwrap();
         let written = BTreeSet::from([bench.file()]);
         for ms in [0, 1000, 2000] {
-            let set = bench.folder.scan(bench.start + Duration::from_millis(ms), &written);
+            let (now, written) = (bench.start + Duration::from_millis(ms), written.clone());
+            let set = bench.folder.scan(|| Heard { now, written });
             assert_eq!(set.pods.len(), 1);
         }
+    }
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_read_again() {
+        let mut bench = Bench::new();
+        fs::write(bench.file(), POD.replace("busybox", "busy")).unwrap();
+        let (file, now) = (bench.file(), bench.start);
+        let set = bench.folder.scan(|| {
+            fs::write(&file, POD).unwrap();
+            Heard { now, written: BTreeSet::new() }
+        });
+        assert!(set.pods.is_empty() && bench.folder.in_doubt());
+        assert_eq!(bench.look(0), (1, 0));
     }
 
     #[test]

@@ -117,8 +117,12 @@ fn object(value: Value) -> Result<Object, String> {
     };
     let text = |key: &str| fields.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (version, kind) = (text("apiVersion"), text("kind"));
-    if !matches!(value.pointer("/metadata/name"), Some(Value::String(name)) if !name.is_empty()) {
-        return Err("metadata.name: Required value".to_owned());
+    match value.pointer("/metadata/name") {
+        Some(Value::String(name)) if !name.is_empty() => {}
+        None | Some(Value::Null | Value::String(_)) => return Err("metadata.name: Required value".to_owned()),
+        Some(other) => {
+            return Err(format!("metadata.name: Invalid value: {other}: must be a string; put it in quotes"));
+        }
     }
     match (version.as_str(), kind.as_str()) {
         ("v1", "Pod") => typed::<Pod>(value).map(|pod| Object::Pod(Box::new(pod))),
@@ -206,6 +210,7 @@ mod tests {
         check(&POD.replace("Pod", "Deployment"), &[], &["Unsupported value: \"Deployment\""]);
         check("just text", &[], &["must be a mapping"]);
         check("apiVersion: v1\nkind: Pod\nmetadata: {}\n", &[], &["metadata.name: Required value"]);
+        check("apiVersion: v1\nkind: Pod\nmetadata: {name: true}\n", &[], &["must be a string; put it in quotes"]);
         check(&format!("{POD}kind: Pod\n"), &[], &["not valid YAML"]);
     }
 

@@ -1,20 +1,19 @@
 //! Watches the manifests folder.
 
-use super::folder::{Folder, SETTLE, is_manifest};
+use super::folder::{Folder, Heard, SETTLE, is_manifest};
 use super::set::ManifestSet;
 use anyhow::{Context, Result};
-use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use std::collections::{BTreeMap, BTreeSet};
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InotifyEvent, WatchDescriptor};
+use orlop_kernel::AsyncInotify;
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
-/// The folder is read again after so long even when nothing was heard, should the
-/// kernel's queue of events have overflowed.
+/// The folder is read again after so long even when nothing was heard.
 const RESCAN: Duration = Duration::from_secs(30);
 /// The same where changes make no sound: behind symbolic links, or while the folder
 /// is not there.
@@ -22,108 +21,88 @@ const RESCAN_UNHEARD: Duration = Duration::from_millis(500);
 /// A file that is open for writing and has not changed for so long is read all the same.
 const WRITER_SILENT_MAX: Duration = Duration::from_secs(30);
 
-/// What has been heard.
-#[derive(Debug, Default)]
-struct Heard {
-    /// Files that are being written, and when they last were.
-    written: Mutex<BTreeMap<PathBuf, Instant>>,
-    news: Notify,
-}
-
-impl Heard {
-    fn written(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Instant>> {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(&self, event: &Event, now: Instant) {
-        let mut written = self.written();
-        for path in &event.paths {
-            match file_news(event.kind, path) {
-                FileNews::None => return,
-                FileNews::Written if is_manifest(path) => {
-                    written.insert(path.clone(), now);
-                }
-                FileNews::Written | FileNews::Whole => {
-                    written.remove(path);
-                }
-            }
-        }
-        if event.need_rescan() {
-            written.clear();
-        }
-        self.news.notify_one();
-    }
-
-    /// Files that are being written now.
-    fn being_written(&self, now: Instant) -> BTreeSet<PathBuf> {
-        let mut written = self.written();
-        written.retain(|_, last| now.duration_since(*last) < WRITER_SILENT_MAX);
-        written.keys().cloned().collect()
-    }
-}
-
-/// What an event says of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FileNews {
-    /// Nothing: somebody reads; the agent itself does.
-    None,
-    /// It is being written; its closing will be heard.
-    Written,
-    /// It is as it is to be, or gone.
-    Whole,
-}
-
-fn file_news(kind: EventKind, path: &Path) -> FileNews {
-    match kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => FileNews::Whole,
-        EventKind::Access(_) => FileNews::None,
-        EventKind::Modify(ModifyKind::Data(_)) => FileNews::Written,
-        EventKind::Modify(ModifyKind::Name(RenameMode::To)) => FileNews::Whole,
-        // A link, hard or symbolic, comes whole and is never closed.
-        EventKind::Create(_) => match fs::symlink_metadata(path) {
-            Ok(meta) if meta.is_file() && meta.nlink() == 1 => FileNews::Written,
-            Ok(_) | Err(_) => FileNews::Whole,
-        },
-        EventKind::Any | EventKind::Modify(_) | EventKind::Remove(_) | EventKind::Other => FileNews::Whole,
-    }
-}
-
 /// The folder's watch: on an inode, which another may take the place of.
+///
+/// The kernel queues an event before the system call that caused it returns. So who
+/// has read a file and then empties the queue knows of every write before the
+/// reading; a thread between (the `notify` crate's) would leave that to chance.
 struct Watch {
-    watcher: RecommendedWatcher,
+    inotify: AsyncInotify,
     dir: PathBuf,
-    inode: Option<(u64, u64)>,
+    on: Option<(WatchDescriptor, (u64, u64))>,
+    /// Files that are being written, and when they last were.
+    written: BTreeMap<PathBuf, Instant>,
 }
 
 impl Watch {
-    fn new(dir: &Path, heard: &Arc<Heard>) -> Result<Self> {
-        let heard = Arc::clone(heard);
-        let tell = move |event: notify::Result<Event>| match event {
-            Ok(event) => heard.take(&event, Instant::now()),
-            Err(_) => heard.news.notify_one(),
-        };
-        let watcher = notify::recommended_watcher(tell).context("set up inotify")?;
-        let mut watch = Self { watcher, dir: dir.to_owned(), inode: None };
+    fn new(dir: &Path) -> Result<Self> {
+        let inotify = AsyncInotify::new()?;
+        let mut watch = Self { inotify, dir: dir.to_owned(), on: None, written: BTreeMap::new() };
         watch.follow().with_context(|| format!("watch {}", dir.display()))?;
         Ok(watch)
     }
 
     /// Watches what is at the path now.
     fn follow(&mut self) -> Result<()> {
-        let meta = fs::metadata(&self.dir);
-        let inode = meta.as_ref().ok().map(|meta| (meta.dev(), meta.ino()));
-        if inode == self.inode && inode.is_some() {
+        let inode = fs::metadata(&self.dir).map(|meta| (meta.dev(), meta.ino()));
+        if let (Some((_, on)), Ok(inode)) = (&self.on, &inode)
+            && on == inode
+        {
             return Ok(());
         }
-        if self.inode.take().is_some() {
-            // The watch of an inode that is gone is gone.
-            let _ = self.watcher.unwatch(&self.dir);
+        if let Some((old, _)) = self.on.take() {
+            // The watch of an inode that is gone is gone already.
+            let _ = self.inotify.rm_watch(old);
+            self.written.clear();
         }
-        meta?;
-        self.watcher.watch(&self.dir, RecursiveMode::NonRecursive)?;
-        self.inode = inode;
+        let inode = inode?;
+        let what = AddWatchFlags::IN_CLOSE_WRITE
+            | AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_DELETE_SELF
+            | AddWatchFlags::IN_MODIFY
+            | AddWatchFlags::IN_MOVE
+            | AddWatchFlags::IN_MOVE_SELF;
+        self.on = Some((self.inotify.add_watch(&self.dir, what | AddWatchFlags::IN_ONLYDIR)?, inode));
         Ok(())
     }
+
+    /// Takes all events up to now.
+    fn hear(&mut self) -> Heard {
+        let now = Instant::now();
+        loop {
+            match self.inotify.read_events() {
+                Ok(events) => events.iter().for_each(|event| self.take(event, now)),
+                Err(Errno::EINTR) => {}
+                Err(_) => break,
+            }
+        }
+        self.written.retain(|_, last| now.duration_since(*last) < WRITER_SILENT_MAX);
+        Heard { now, written: self.written.keys().cloned().collect() }
+    }
+
+    fn take(&mut self, event: &InotifyEvent, now: Instant) {
+        if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+            self.written.clear();
+        }
+        let Some(path) = event.name.as_ref().map(|name| self.dir.join(name)).filter(|path| is_manifest(path)) else {
+            return;
+        };
+        if being_written(event.mask, &path) {
+            self.written.insert(path, now);
+        } else {
+            self.written.remove(&path);
+        }
+    }
+}
+
+/// Whether an event says that the file's closing will be heard later.
+fn being_written(mask: AddWatchFlags, path: &Path) -> bool {
+    if mask.contains(AddWatchFlags::IN_CREATE) {
+        // A link, hard or symbolic, comes whole and is never closed.
+        return fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.nlink() == 1);
+    }
+    mask.contains(AddWatchFlags::IN_MODIFY)
 }
 
 /// Watches the folder and publishes every change. The first set is there when
@@ -133,24 +112,22 @@ impl Watch {
 /// The folder cannot be watched.
 pub(crate) fn watch_folder(dir: &Path, node: &str, memory: PathBuf) -> Result<watch::Receiver<ManifestSet>> {
     let dir = std::path::absolute(dir).with_context(|| format!("find the manifests folder {}", dir.display()))?;
-    let heard = Arc::new(Heard::default());
-    let mut watch = Watch::new(&dir, &heard)?;
-    let mut folder = Folder::new(dir.clone(), node.to_owned(), memory);
-    let (publish, receiver) = watch::channel(folder.scan(Instant::now(), &BTreeSet::new()));
+    let mut watch = Watch::new(&dir)?;
+    let mut folder = Folder::new(dir, node.to_owned(), memory);
+    let (publish, receiver) = watch::channel(folder.scan(|| watch.hear()));
     tokio::spawn(async move {
         loop {
-            let unheard = folder.has_links() || watch.inode.is_none() || dir.is_symlink();
+            let unheard = folder.has_links() || watch.on.is_none() || watch.dir.is_symlink();
             let patience = match (folder.in_doubt(), unheard) {
                 (true, _) => SETTLE,
                 (false, true) => RESCAN_UNHEARD,
                 (false, false) => RESCAN,
             };
-            let _ = tokio::time::timeout(patience, heard.news.notified()).await;
+            watch.inotify.wait(patience).await;
             if let Err(error) = watch.follow() {
-                tracing::debug!(dir = %dir.display(), err = %format!("{error:#}"), "the manifests folder is away");
+                tracing::debug!(dir = %watch.dir.display(), err = %format!("{error:#}"), "the manifests folder is away");
             }
-            let now = Instant::now();
-            let set = folder.scan(now, &heard.being_written(now));
+            let set = folder.scan(|| watch.hear());
             publish.send_if_modified(|old| {
                 let changed = *old != set;
                 *old = set;
@@ -167,20 +144,24 @@ pub(crate) fn watch_folder(dir: &Path, node: &str, memory: PathBuf) -> Result<wa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use notify::event::{CreateKind, DataChange, RemoveKind};
     use std::io::Write;
 
     #[test]
     fn what_an_event_says() {
-        let check = |kind: EventKind, want: FileNews| assert_eq!(file_news(kind, Path::new("/none")), want, "{kind:?}");
-        check(EventKind::Access(AccessKind::Open(AccessMode::Any)), FileNews::None);
-        check(EventKind::Access(AccessKind::Close(AccessMode::Read)), FileNews::None);
-        check(EventKind::Access(AccessKind::Close(AccessMode::Write)), FileNews::Whole);
-        check(EventKind::Modify(ModifyKind::Data(DataChange::Any)), FileNews::Written);
-        check(EventKind::Modify(ModifyKind::Name(RenameMode::To)), FileNews::Whole);
-        check(EventKind::Modify(ModifyKind::Name(RenameMode::From)), FileNews::Whole);
-        check(EventKind::Create(CreateKind::File), FileNews::Whole);
-        check(EventKind::Remove(RemoveKind::File), FileNews::Whole);
+        use AddWatchFlags as Flags;
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link, hard) = (dir.path().join("a"), dir.path().join("b"), dir.path().join("c"));
+        let check = |mask, path: &Path, want| assert_eq!(being_written(mask, path), want, "{mask:?} {path:?}");
+        fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        check(Flags::IN_CREATE, &file, true);
+        check(Flags::IN_CREATE, &link, false);
+        fs::hard_link(&file, &hard).unwrap();
+        check(Flags::IN_CREATE, &hard, false);
+        check(Flags::IN_MODIFY, &file, true);
+        for whole in [Flags::IN_CLOSE_WRITE, Flags::IN_MOVED_TO, Flags::IN_MOVED_FROM, Flags::IN_DELETE] {
+            check(whole, &file, false);
+        }
     }
 
     fn pod(name: &str) -> String {
@@ -212,6 +193,43 @@ mod tests {
         writer.write_all((pod("a") + &pod("c")).as_bytes()).unwrap();
         drop(writer);
         until(&mut sets, &["default/a", "default/b9", "default/c"]).await;
+    }
+
+    /// What `cp set/* manifests/` does, over and over: no look may find a pod gone or
+    /// another than it is.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_same_content_written_again_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let manifests = dir.path().join("m");
+        fs::create_dir(&manifests).unwrap();
+        // The pod is spread over several writes.
+        let padding = "# padding\n".repeat(4000);
+        let text = |n: usize| {
+            let lines: String = (0..200).map(|i| format!("    - \"{i}\"\n")).collect();
+            format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: p{n}}}\nspec:\n  containers:\n  - name: c\n    image: i\n    args:\n{lines}{padding}"
+            )
+        };
+        let write = |n: usize| {
+            let mut file = fs::File::create(manifests.join(format!("{n}.yaml"))).unwrap();
+            text(n).as_bytes().chunks(700).for_each(|chunk| file.write_all(chunk).unwrap());
+        };
+        (0..6).for_each(write);
+        let mut sets = watch_folder(&manifests, "n", dir.path().join("memory")).unwrap();
+        until(&mut sets, &["default/p0", "default/p1", "default/p2", "default/p3", "default/p4", "default/p5"]).await;
+        let first = sets.borrow_and_update().pods.clone();
+        let writer = std::thread::scope(|scope| scope.spawn(|| (0..40).for_each(|_| (0..6).for_each(write))).join());
+        writer.unwrap();
+        fs::write(manifests.join("last.yaml"), pod("last")).unwrap();
+        loop {
+            tokio::time::timeout(Duration::from_secs(20), sets.changed()).await.unwrap().unwrap();
+            let mut pods = sets.borrow_and_update().pods.clone();
+            let last = pods.remove("default/last").is_some();
+            assert_eq!(pods, first);
+            if last {
+                return;
+            }
+        }
     }
 
     #[tokio::test]

@@ -136,7 +136,8 @@ impl Worker {
                 Some(message) = self.inbox.recv() => self.hear(message),
                 Some(done) = self.steps.join_next(), if !self.steps.is_empty() => match done {
                     Ok(done) => self.finish(done),
-                    Err(error) => tracing::error!(pod = %self.want.key, %error, "a step of the pod panicked"),
+                    // The registry starts another worker from what is observed.
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
                 },
                 event = next_event(&mut self.sandbox) => self.monitor_said(event),
                 () = tokio::time::sleep(wake.unwrap_or_default()), if wake.is_some() => {}

@@ -6,6 +6,13 @@ use std::path::PathBuf;
 /// A failed call into the kernel. Display says this layer only; the errno is the source.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
+    /// No inotify instance is to be had.
+    #[error("set up inotify")]
+    Inotify {
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A file could not be opened.
     #[error("open {}", path.display())]
     Open {

@@ -20,6 +20,7 @@ mod error;
 mod facts;
 mod file;
 mod filter;
+mod inotify;
 mod link;
 mod link_events;
 mod mount;
@@ -38,6 +39,7 @@ pub use cgroup_weight::{CpuMax, cpu_quota, cpu_shares, cpu_weight};
 pub use error::KernelError;
 pub use facts::NodeFacts;
 pub use filter::{FilterHook, FilterPlace};
+pub use inotify::AsyncInotify;
 pub use link::{Link, LinkStats, Mac, VethPair};
 pub use link_events::{LinkEvent, LinkEvents};
 pub use mount::{
