@@ -31,12 +31,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<bool> {
     setup::ensure()?;
     let mut build = cargo();
-    build.args(["build", "--release", "-p", "orlop", "-p", "orlop-monitor"]);
-    run_command(&mut build)?;
-    // It takes its node down also after a panic, which release builds do not survive.
-    let mut build = cargo();
-    build.args(["build", "--release", "--config", "profile.release.panic=\"unwind\""]);
-    build.args(["-p", "orlop-tests", "--bin", "orlop-bench"]);
+    build.args(["build", "--release", "-p", "orlop", "-p", "orlop-monitor", "-p", "orlop-tests", "--bins"]);
     run_command(&mut build)?;
     let mut bench = std::process::Command::new(target_dir().join("release").join("orlop-bench"));
     bench.args(&args.names).stdin(Stdio::null());

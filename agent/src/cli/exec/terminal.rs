@@ -36,7 +36,7 @@ impl RawMode {
             .try_clone_to_owned()
             .map_err(|source| CliError::Terminal { what: "duplicate the terminal", source })?;
         let before: Before = Arc::new(Mutex::new(Some((copy, attributes.into()))));
-        // With `panic = "abort"` no destructor runs.
+        // Before the message of a panic, so that it can be read.
         let (in_panic, earlier) = (Arc::clone(&before), panic::take_hook());
         panic::set_hook(Box::new(move |info| {
             restore(&in_panic);
