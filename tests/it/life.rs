@@ -157,7 +157,7 @@ fn a_container_has_its_grace_and_no_more() {
         &pod(
             "late",
             r#"
-            activeDeadlineSeconds: 1
+            activeDeadlineSeconds: 5
             terminationGracePeriodSeconds: 2
             containers:
             - {name: polite, image: IMAGE, command: [sh, -c, "trap 'echo bye; exit 7' TERM; sleep inf & wait"]}

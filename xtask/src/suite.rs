@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result};
 
-use crate::command::{cargo, shown};
+use crate::command::{cargo, run as run_command, shown};
 use crate::setup;
 use crate::tally::Tally;
 
@@ -20,11 +20,17 @@ pub struct Args {
 /// Runs the suite; `Ok(false)` when a test failed or a test program did not come to its end.
 pub fn run(args: &Args) -> Result<bool> {
     setup::ensure()?;
+    // The eBPF programs are no program of the host; what tests them loads their object.
+    let whole = ["--workspace", "--exclude", "orlop-ebpf"];
+    // The integration tests run the programs, and `cargo test` builds only those whose
+    // own package has tests. The same packages as below, so that nothing is built twice.
+    let mut build = cargo();
+    build.args(["build", "--bins"]).args(whole);
+    run_command(&mut build)?;
     let mut command = cargo();
     command.args(["test", "--no-fail-fast"]);
     if !args.arguments.iter().any(|argument| argument == "-p" || argument.starts_with("--package")) {
-        // The eBPF programs are no program of the host; what tests them loads their object.
-        command.args(["--workspace", "--exclude", "orlop-ebpf"]);
+        command.args(whole);
     }
     command.args(&args.arguments).stdin(Stdio::null()).stdout(Stdio::piped());
     println!("  $ {}", shown(&command));

@@ -53,7 +53,8 @@ async fn a_container_runs_in_the_pods_namespaces_and_its_end_is_recorded() {
 #[tokio::test]
 async fn signals_reach_the_container() {
     let mut world = World::new().await;
-    let record = world.run("trap 'exit 3' TERM; while :; do sleep 0.05; done").await;
+    let record = world.run("trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done").await;
+    world.logged(&record, "ready").await;
     world.monitor.signal(&record.id, 15, false).await.unwrap();
     assert_eq!(exit_of(&world.exited().await).code, 3);
     let record = world.run("trap '' TERM; sleep 1000").await;

@@ -160,6 +160,16 @@ impl World {
         }
     }
 
+    /// Waits until the container has said so.
+    pub async fn logged(&self, record: &AttemptRecord, text: &str) {
+        let said = async {
+            while !self.log(record).contains(text) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(SOON, said).await.unwrap_or_else(|_| panic!("{text:?} is not in the log"));
+    }
+
     pub fn log(&self, record: &AttemptRecord) -> String {
         fs::read_to_string(self.path(&format!("logs/{}.log", record.attempt))).unwrap()
     }
