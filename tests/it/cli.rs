@@ -12,7 +12,7 @@ fn listings_and_exit_codes() {
     );
     world.apply("db", &pod_in("prod", "db", "containers: [{name: c, image: IMAGE, command: IDLE}]"));
     world.wait_ready("web");
-    world.wait_until("both run", || world.pods().iter().all(|pod| pod.ready).then_some(()));
+    world.wait_until("both run", || (world.pods().iter().filter(|pod| pod.ready).count() == 2).then_some(()));
     let table = world.orlop(&["ps"]).ok();
     let row = table.lines().find(|line| line.contains("web")).unwrap_or_else(|| panic!("{table}"));
     assert!(row.contains("2/2") && row.contains("Running"), "{row}");

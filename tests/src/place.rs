@@ -138,6 +138,17 @@ impl Place {
         self.run(|| crate::namespaces::ip(args))
     }
 
+    /// TCP segments that this namespace has sent again (`RetransSegs`, RFC 4022):
+    /// a busy machine makes a sender impatient.
+    #[must_use]
+    pub fn retransmitted(&self) -> u64 {
+        let text = self.run(|| fs::read_to_string("/proc/thread-self/net/snmp").expect("read net/snmp"));
+        let mut rows = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+        let (names, values) = (rows.next().expect("names"), rows.next().expect("values"));
+        let mut columns = names.split_whitespace().zip(values.split_whitespace());
+        columns.find(|(name, _)| *name == "RetransSegs").and_then(|(_, value)| value.parse().ok()).expect("RetransSegs")
+    }
+
     /// TCP sockets of this namespace that are neither listening nor waiting out their time.
     #[must_use]
     pub fn open_connections(&self) -> usize {
