@@ -7,10 +7,15 @@ use crate::figure::{Figure, Report, median, percentile};
 use crate::{Effort, node};
 use orlop_tests::{World, wait_for};
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// At most so many times `crun run`, although crun makes no network.
 const RATIO_MOST: f64 = 1.5;
+
+/// Moving a process into a cgroup makes the kernel wait for all CPUs (10 to 15 ms),
+/// and only the first time: for a moment after it moves are quick, whoever made the
+/// first. Each side starts from rest, as on a node where nothing else has just started.
+const REST: Duration = Duration::from_millis(200);
 
 /// Times of all turns, in milliseconds.
 #[derive(Default)]
@@ -52,6 +57,7 @@ pub fn run(effort: &Effort, report: &mut Report) {
 
 /// From the rename into the manifests folder to the file that the container makes.
 fn start(world: &World, marks: &mut Marks, name: &str) -> f64 {
+    std::thread::sleep(REST);
     let manifest = node::marking_pod(name, name, marks.folder());
     let appeared = node::appear(world, &[(name.to_owned(), manifest)]);
     ms(marks.wait(name).duration_since(appeared))
@@ -60,6 +66,7 @@ fn start(world: &World, marks: &mut Marks, name: &str) -> f64 {
 /// The time of the whole of `crun run`, and until its process ran.
 fn start_crun(world: &World, marks: &mut Marks, bundle: &Bundle, mark: &str) -> (f64, f64) {
     let mut command = bundle.run(world);
+    std::thread::sleep(REST);
     let began = Instant::now();
     let child = command.spawn().expect("start crun");
     let waiting = std::thread::spawn(move || (child.wait_with_output(), Instant::now()));
