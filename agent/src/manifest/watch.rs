@@ -32,12 +32,15 @@ struct Watch {
     on: Option<(WatchDescriptor, (u64, u64))>,
     /// Files that are being written, and when they last were.
     written: BTreeMap<PathBuf, Instant>,
+    /// The last [`Watch::hear`] took an event. What it told of may have happened
+    /// after the look at the folder, and nothing will tell of it again.
+    heard: bool,
 }
 
 impl Watch {
     fn new(dir: &Path) -> Result<Self> {
         let inotify = AsyncInotify::new()?;
-        let mut watch = Self { inotify, dir: dir.to_owned(), on: None, written: BTreeMap::new() };
+        let mut watch = Self { inotify, dir: dir.to_owned(), on: None, written: BTreeMap::new(), heard: false };
         watch.follow().with_context(|| format!("watch {}", dir.display()))?;
         Ok(watch)
     }
@@ -70,9 +73,13 @@ impl Watch {
     /// Takes all events up to now.
     fn hear(&mut self) -> Heard {
         let now = Instant::now();
+        self.heard = false;
         loop {
             match self.inotify.read_events() {
-                Ok(events) => events.iter().for_each(|event| self.take(event, now)),
+                Ok(events) => {
+                    self.heard |= !events.is_empty();
+                    events.iter().for_each(|event| self.take(event, now));
+                }
                 Err(Errno::EINTR) => {}
                 Err(_) => break,
             }
@@ -118,7 +125,7 @@ pub(crate) fn watch_folder(dir: &Path, node: &str, memory: PathBuf) -> Result<wa
     tokio::spawn(async move {
         loop {
             let unheard = folder.has_links() || watch.on.is_none() || watch.dir.is_symlink();
-            let patience = match (folder.in_doubt(), unheard) {
+            let patience = match (folder.in_doubt() || watch.heard, unheard) {
                 (true, _) => SETTLE,
                 (false, true) => RESCAN_UNHEARD,
                 (false, false) => RESCAN,
@@ -127,6 +134,8 @@ pub(crate) fn watch_folder(dir: &Path, node: &str, memory: PathBuf) -> Result<wa
             if let Err(error) = watch.follow() {
                 tracing::debug!(dir = %watch.dir.display(), err = %format!("{error:#}"), "the manifests folder is away");
             }
+            // What woke it; the look at the folder that follows sees its effect.
+            watch.hear();
             let set = folder.scan(|| watch.hear());
             publish.send_if_modified(|old| {
                 let changed = *old != set;
