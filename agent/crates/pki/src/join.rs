@@ -1,0 +1,119 @@
+//! The files that a join leaves for the agent, where kubeadm leaves them for the kubelet.
+
+use crate::{BootstrapToken, ClusterInfo, PkiError, bootstrap_kubeconfig, file, kubelet_kubeconfig};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The key of the KubeletConfiguration in the ConfigMap kube-system/kubelet-config.
+const KUBELET: &str = "kubelet";
+/// What the document has to be.
+const KUBELET_API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
+
+/// Where a joining node's files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinFiles {
+    /// `/etc/kubernetes/bootstrap-kubelet.conf`, 0600: holds the token until the node has its certificate.
+    pub bootstrap_kubeconfig: PathBuf,
+    /// `/etc/kubernetes/kubelet.conf`, 0600.
+    pub kubeconfig: PathBuf,
+    /// `/etc/kubernetes/pki/ca.crt`, 0644.
+    pub ca: PathBuf,
+    /// `/var/lib/kubelet/config.yaml`, 0644: the KubeletConfiguration.
+    pub configuration: PathBuf,
+}
+
+impl JoinFiles {
+    /// kubeadm's names in its two folders, `/etc/kubernetes` and `/var/lib/kubelet`.
+    pub fn new(kubernetes: &Path, kubelet: &Path) -> Self {
+        Self {
+            bootstrap_kubeconfig: kubernetes.join("bootstrap-kubelet.conf"),
+            kubeconfig: kubernetes.join("kubelet.conf"),
+            ca: kubernetes.join("pki/ca.crt"),
+            configuration: kubelet.join("config.yaml"),
+        }
+    }
+
+    /// Writes what the agent needs to bootstrap. Each file whole or not at all, and the bootstrap
+    /// kubeconfig last: an agent that finds it finds the others too, and a join that was cut short is
+    /// simply run again. A CA that is already there stays, as with kubeadm.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn write(&self, info: &ClusterInfo, token: &BootstrapToken, configuration: &str) -> Result<(), PkiError> {
+        if !self.ca.exists() {
+            file::write(&self.ca, 0o644, info.ca_pem.as_bytes())?;
+        }
+        file::write(&self.configuration, 0o644, configuration.as_bytes())?;
+        let bootstrap = bootstrap_kubeconfig(&info.server, &info.ca_pem, token)?;
+        file::write(&self.bootstrap_kubeconfig, 0o600, bootstrap.as_bytes())
+    }
+
+    /// Writes the kubeconfig that the node lives with, once its certificate is in `certificate`.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_kubeconfig(&self, server: &str, ca_pem: &str, certificate: &Path) -> Result<(), PkiError> {
+        file::write(&self.kubeconfig, 0o600, kubelet_kubeconfig(server, ca_pem, certificate)?.as_bytes())
+    }
+
+    /// Removes the bootstrap kubeconfig, and the token with it: the node has its certificate.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn drop_bootstrap(&self) -> Result<(), PkiError> {
+        file::remove(&self.bootstrap_kubeconfig)
+            .map_err(|source| PkiError::Write { path: self.bootstrap_kubeconfig.clone(), source })
+    }
+
+    /// Whether a join or a bootstrap has been here: one of the kubeconfigs is there.
+    pub fn joined(&self) -> bool {
+        [&self.kubeconfig, &self.bootstrap_kubeconfig].into_iter().any(|path| fs::symlink_metadata(path).is_ok())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head {
+    #[serde(default)]
+    api_version: String,
+    #[serde(default)]
+    kind: String,
+}
+
+/// The KubeletConfiguration out of `data` of kubeadm's ConfigMap kube-system/kubelet-config, unchanged.
+///
+/// # Errors
+/// It has no key `kubelet`, or what is there is another document.
+pub fn kubelet_configuration(data: &BTreeMap<String, String>) -> Result<String, PkiError> {
+    let failed = |problem: String| PkiError::KubeletConfig { problem };
+    let text = data.get(KUBELET).ok_or_else(|| failed(format!("it has no key {KUBELET}")))?;
+    let head: Head = serde_saphyr::from_str(text).map_err(|err| failed(err.to_string()))?;
+    if head.kind != "KubeletConfiguration" || head.api_version != KUBELET_API_VERSION {
+        return Err(failed(format!(
+            "it is {} {}, not {KUBELET_API_VERSION} KubeletConfiguration",
+            head.api_version, head.kind
+        )));
+    }
+    Ok(text.clone())
+}
+
+/// The KubeletConfiguration for a cluster that has none to give (it was not made by kubeadm): what kubeadm writes
+/// for a node, less the cluster DNS, which nobody can guess. `ca` is where the cluster's CA is,
+/// `cluster_dns` what the user says.
+pub fn default_kubelet_configuration(ca: &Path, cluster_dns: &[std::net::IpAddr]) -> String {
+    let mut text = format!(
+        "apiVersion: {KUBELET_API_VERSION}\n\
+         kind: KubeletConfiguration\n\
+         authentication:\n  anonymous:\n    enabled: false\n  webhook:\n    enabled: true\n  x509:\n    clientCAFile: {ca:?}\n\
+         authorization:\n  mode: Webhook\n\
+         clusterDomain: cluster.local\n"
+    );
+    if !cluster_dns.is_empty() {
+        text.push_str("clusterDNS:\n");
+        text.extend(cluster_dns.iter().map(|ip| format!("- \"{ip}\"\n")));
+    }
+    text.push_str("rotateCertificates: true\nstaticPodPath: /etc/kubernetes/manifests\n");
+    text
+}
