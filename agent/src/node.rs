@@ -14,10 +14,10 @@ use orlop_datapath::Datapath;
 use orlop_image::{ImageRecord, ImageStore};
 use orlop_kernel::{CgroupRoot, NodeFacts};
 use orlop_lb::{NamedPort, PodEndpoint, ServiceCidr};
-use orlop_model::{Event, EventKind, ImageRef, PodDesired, PullPolicy};
+use orlop_model::{Event, EventKind, ImageRef, NodeAllocatable, PodDesired, PullPolicy};
 use orlop_pod::{AdmitContext, Lifecycle, PodObserved, PodPlan, SandboxState};
 use orlop_runtime::HostCapabilities;
-use orlop_volume::{NodeFiles, Roots};
+use orlop_volume::{NodeFiles, Roots, Sources};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
@@ -111,17 +111,31 @@ impl Node {
         })
     }
 
+    /// What stands for limits that containers do not give.
+    pub fn allocatable(&self) -> NodeAllocatable {
+        NodeAllocatable {
+            cpu_milli: u64::from(self.facts.cpus) * 1000,
+            memory: self.facts.memory_bytes,
+            ephemeral_storage: self.storage_bytes(),
+            pods: 110,
+        }
+    }
+
+    fn sources<'a>(&self, set: &'a ManifestSet) -> Sources<'a> {
+        Sources { objects: set, allocatable: self.allocatable() }
+    }
+
     /// Sets the pod's volumes up; again is fine.
     pub fn set_up_volumes(&self, pod: &PodDesired) -> Result<BTreeMap<String, PathBuf>, StepError> {
         let set = self.manifests();
-        orlop_volume::set_up(pod, &Roots::new(&self.config.root_dir), &*set)
+        orlop_volume::set_up(pod, &Roots::new(&self.config.root_dir), &self.sources(&set))
             .map_err(|error| StepError::new("FailedMount", &error))
     }
 
     /// Brings ConfigMaps and Secrets of a running pod up to date.
     pub fn refresh_volumes(&self, pod: &PodDesired) {
         let set = self.manifests();
-        for error in orlop_volume::update(pod, &Roots::new(&self.config.root_dir), &*set).failed {
+        for error in orlop_volume::update(pod, &Roots::new(&self.config.root_dir), &self.sources(&set)).failed {
             self.pod_event(pod, EventKind::Warning, "FailedMount", crate::pod::chain(&error));
         }
     }

@@ -5,6 +5,7 @@ use super::parse::{Found, Object, Problem};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use orlop_lb::ServiceManifest;
 use sha2::{Digest, Sha256};
+use orlop_model::{PodDesired, TokenAsk};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -106,6 +107,10 @@ impl orlop_volume::Objects for ManifestSet {
 
     fn secret(&self, namespace: &str, name: &str) -> Option<orlop_volume::ObjectData> {
         self.secrets.get(&format!("{namespace}/{name}")).cloned()
+    }
+
+    fn token(&self, _: &PodDesired, _: &TokenAsk) -> Result<String, String> {
+        Err("there is no API server here that could give one".to_owned())
     }
 }
 

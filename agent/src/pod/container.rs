@@ -167,9 +167,8 @@ fn environment(node: &Node, request: &StartRequest) -> Result<ResolvedEnv, EnvEr
         pod_ips: &request.ips,
         host_ips: &node.config.node_ips,
         image_env: &request.image.config.env,
-        node_cpu_milli: u64::from(node.facts.cpus) * 1000,
-        node_memory: node.facts.memory_bytes,
-        node_storage: node.storage_bytes(),
+        allocatable: node.allocatable(),
+        services: &[],
     };
     env::resolve(&request.container, &request.pod, &cx)
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use orlop_cni::{AttachRequest, Attached};
 use orlop_datapath::PodAttachment;
 use orlop_kernel::Netns;
-use orlop_model::PodDesired;
+use orlop_model::{HostnameTooLong, PodDesired};
 use orlop_runtime::{Monitor, MonitorEvent};
 use orlop_volume::Roots;
 use orlop_wire::{SandboxConfig, Snapshot};
@@ -80,6 +80,7 @@ impl Phases {
 /// is found and used by the next try.
 pub(crate) async fn create(node: &Arc<Node>, want: &PodDesired) -> Result<Sandbox, StepError> {
     let failed = |error: &dyn std::error::Error| StepError::new("CreatePodSandboxError", error);
+    let config = sandbox_config(node, want).map_err(|e| failed(&e))?;
     let mut phases = Phases::begin();
     let ips = addresses(node, want)?;
     phases.end("address");
@@ -91,7 +92,7 @@ pub(crate) async fn create(node: &Arc<Node>, want: &PodDesired) -> Result<Sandbo
     // The monitor makes its namespaces meanwhile.
     let (node_too, want_too) = (Arc::clone(node), want.clone());
     let making = tokio::task::spawn_blocking(move || folders(&node_too, &want_too));
-    let started = Monitor::start(&node.config.monitor, &sandbox_config(node, want)).await;
+    let started = Monitor::start(&node.config.monitor, &config).await;
     phases.end("monitor");
     let made = making.await.map_err(|e| failed(&e)).and_then(|made| made.map_err(|e| failed(&*e)));
     phases.end("cgroup");
@@ -145,17 +146,17 @@ fn addresses(node: &Node, want: &PodDesired) -> Result<Vec<IpAddr>, StepError> {
     ipam.allocate(&want.uid, Timestamp::now()).map_err(|error| StepError::new("FailedCreatePodSandBox", &error))
 }
 
-fn sandbox_config(node: &Node, want: &PodDesired) -> SandboxConfig {
-    SandboxConfig {
+fn sandbox_config(node: &Node, want: &PodDesired) -> Result<SandboxConfig, HostnameTooLong> {
+    Ok(SandboxConfig {
         uid: want.uid.clone(),
         dir: node.config.pod_run(want.uid.as_str()),
-        hostname: want.hostname.clone(),
+        hostname: want.kernel_hostname()?,
         host_network: want.host_network,
         host_ipc: want.host_ipc,
         share_process_namespace: want.share_process_namespace,
         sysctls: want.security.sysctls.clone(),
         own_cgroup_procs: node.monitor_procs.clone(),
-    }
+    })
 }
 
 /// Puts the pod on the wire and its programs on the veth. Again is fine.

@@ -216,6 +216,8 @@ fn source_in_words(source: &VolumeSource) -> String {
         VolumeSource::HostPath { path, .. } => format!("HostPath {}", path.display()),
         VolumeSource::ConfigMap { name, .. } => format!("ConfigMap {name}"),
         VolumeSource::Secret { name, .. } => format!("Secret {name}"),
+        VolumeSource::Downward { .. } => "DownwardAPI".to_owned(),
+        VolumeSource::Projected { .. } => "Projected".to_owned(),
     }
 }
 

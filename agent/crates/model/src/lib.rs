@@ -11,6 +11,7 @@ mod pod;
 mod probe;
 mod resource;
 mod security;
+mod toleration;
 mod volume;
 
 pub use event::{Event, EventKind};
@@ -18,9 +19,13 @@ pub use id::{ContainerId, ContainerName, IdError, ImageRef, PodKey, PodUid, Serv
 pub use net::{Ifindex, NetnsId, Protocol};
 pub use pod::{
     ContainerDesired, ContainerPort, ContainerRole, Deletion, DnsDesired, EnvFrom, EnvSource, EnvVar, HostAlias,
-    ObjectKey, PodDesired, PullPolicy, RestartPolicy, TerminationMessagePolicy,
+    HostnameTooLong, ObjectKey, PodDesired, PullPolicy, RestartPolicy, TerminationMessagePolicy,
 };
 pub use probe::{HttpScheme, Probe, ProbeAction, ProbeKind};
-pub use resource::{ContainerResources, PodResources, QosClass};
+pub use resource::{ContainerResources, NodeAllocatable, PodResources, QosClass};
 pub use security::{ContainerSecurity, PodSecurity, SeccompProfile};
-pub use volume::{HostPathType, KeyToPath, MountPropagation, VolumeDesired, VolumeMount, VolumeSource};
+pub use toleration::{Taint, TaintEffect, Toleration, TolerationOperator};
+pub use volume::{
+    DownwardFile, DownwardSource, HostPathType, KeyToPath, MountPropagation, Projection, TokenAsk, VolumeDesired,
+    VolumeMount, VolumeSource,
+};

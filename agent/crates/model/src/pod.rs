@@ -3,7 +3,7 @@
 
 use crate::{
     ContainerName, ContainerResources, ContainerSecurity, ImageRef, PodKey, PodResources, PodSecurity, PodUid, Probe,
-    Protocol, QosClass, VolumeDesired, VolumeMount,
+    Protocol, QosClass, Toleration, VolumeDesired, VolumeMount,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -167,6 +167,35 @@ pub struct ContainerDesired {
     pub termination_message_policy: TerminationMessagePolicy,
 }
 
+impl ContainerDesired {
+    /// A main container of which only the name and image are said.
+    #[must_use]
+    pub fn new(name: ContainerName, image: ImageRef) -> Self {
+        Self {
+            name,
+            role: ContainerRole::Main,
+            image,
+            pull_policy: PullPolicy::IfNotPresent,
+            command: Vec::new(),
+            args: Vec::new(),
+            working_dir: None,
+            env_from: Vec::new(),
+            env: Vec::new(),
+            ports: Vec::new(),
+            mounts: Vec::new(),
+            resources: ContainerResources::default(),
+            security: ContainerSecurity::default(),
+            startup: None,
+            liveness: None,
+            readiness: None,
+            tty: false,
+            stdin: false,
+            termination_message_path: PathBuf::from("/dev/termination-log"),
+            termination_message_policy: TerminationMessagePolicy::File,
+        }
+    }
+}
+
 /// `/etc/resolv.conf` of the pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DnsDesired {
@@ -213,10 +242,13 @@ pub struct PodDesired {
     pub host_ipc: bool,
     /// Containers see each other's processes.
     pub share_process_namespace: bool,
-    /// Host name inside the pod, at most 63 characters.
+    /// Host name inside the pod without its domain, at most 63 characters; see
+    /// [`PodDesired::kernel_hostname`].
     pub hostname: String,
     /// Fully qualified name's remainder, `SUBDOMAIN.NAMESPACE.svc.DOMAIN`, if any.
     pub domain: Option<String>,
+    /// The kernel's host name is the fully qualified one (`setHostnameAsFQDN`).
+    pub hostname_as_fqdn: bool,
     /// Restart policy.
     pub restart_policy: RestartPolicy,
     /// Seconds between SIGTERM and SIGKILL; default 30.
@@ -237,6 +269,21 @@ pub struct PodDesired {
     pub dns: DnsDesired,
     /// Extra lines of `/etc/hosts`.
     pub host_aliases: Vec<HostAlias>,
+    /// Secrets to pull images with, in order, by name in the pod's namespace.
+    pub pull_secrets: Vec<String>,
+    /// Services of the pod's namespace become variables (`enableServiceLinks`).
+    pub service_links: bool,
+    /// Conditions that others set and that `Ready` waits for.
+    pub readiness_gates: Vec<String>,
+    /// Taints that the pod bears.
+    pub tolerations: Vec<Toleration>,
+    /// More is more important; 0 when nothing is said.
+    pub priority: i32,
+    /// Name of the PriorityClass the priority came from, if any.
+    pub priority_class: Option<String>,
+    /// `metadata.generation`: the API server's count of changes of the spec. `None`
+    /// for a pod that is in no API server.
+    pub generation: Option<i64>,
     /// When the source asked for it to end, and by when it must have.
     pub deletion: Option<Deletion>,
     /// Fingerprint of the spec, for the plan and for `describe`.
@@ -252,7 +299,73 @@ pub struct Deletion {
     pub grace_secs: u64,
 }
 
+/// The host name of the pod does not fit into the kernel's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "failed to construct FQDN from pod hostname and cluster domain, FQDN {fqdn} is too long ({HOSTNAME_CHARS_MAX} characters is the max, {} characters requested)",
+    .fqdn.len()
+)]
+pub struct HostnameTooLong {
+    /// What it would be.
+    pub fqdn: String,
+}
+
+/// The kernel's `__NEW_UTS_LEN`.
+const HOSTNAME_CHARS_MAX: usize = 64;
+
 impl PodDesired {
+    /// A pod without containers or volumes, with everything else as the API server
+    /// has it when nothing is said.
+    #[must_use]
+    pub fn new(uid: PodUid, key: PodKey) -> Self {
+        Self {
+            hostname: key.name().chars().take(63).collect(),
+            uid,
+            key,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            node_name: String::new(),
+            service_account: "default".to_owned(),
+            host_network: false,
+            host_pid: false,
+            host_ipc: false,
+            share_process_namespace: false,
+            domain: None,
+            hostname_as_fqdn: false,
+            restart_policy: RestartPolicy::Always,
+            termination_grace_secs: 30,
+            active_deadline_secs: None,
+            containers: Vec::new(),
+            volumes: Vec::new(),
+            qos: QosClass::BestEffort,
+            resources: PodResources::default(),
+            security: PodSecurity::default(),
+            dns: DnsDesired::default(),
+            host_aliases: Vec::new(),
+            pull_secrets: Vec::new(),
+            service_links: true,
+            readiness_gates: Vec::new(),
+            tolerations: Vec::new(),
+            priority: 0,
+            priority_class: None,
+            generation: None,
+            deletion: None,
+            spec_hash: 0,
+        }
+    }
+
+    /// What the pod's `uname -n` says: the fully qualified name with `setHostnameAsFQDN`.
+    ///
+    /// # Errors
+    /// That name has more than 64 characters; the sandbox cannot be made
+    /// (`FailedCreatePodSandBox`), as with the kubelet.
+    pub fn kernel_hostname(&self) -> Result<String, HostnameTooLong> {
+        let domain = self.domain.as_deref().filter(|domain| self.hostname_as_fqdn && !domain.is_empty());
+        let Some(domain) = domain else { return Ok(self.hostname.clone()) };
+        let fqdn = format!("{}.{domain}", self.hostname);
+        if fqdn.len() > HOSTNAME_CHARS_MAX { Err(HostnameTooLong { fqdn }) } else { Ok(fqdn) }
+    }
+
     /// Init containers in order.
     pub fn init_containers(&self) -> impl Iterator<Item = &ContainerDesired> {
         self.containers.iter().filter(|c| c.role == ContainerRole::Init)

@@ -13,6 +13,8 @@ pub struct ContainerResources {
     pub memory_request: Option<u64>,
     /// Bytes of memory at most.
     pub memory_limit: Option<u64>,
+    /// Bytes of node-local disk asked for.
+    pub ephemeral_storage_request: Option<u64>,
     /// Bytes of node-local disk at most (logs, writable layer, emptyDir).
     pub ephemeral_storage_limit: Option<u64>,
 }
@@ -52,4 +54,18 @@ pub struct PodResources {
     pub memory_request: u64,
     /// Bytes of memory at most.
     pub memory_limit: Option<u64>,
+}
+
+/// What the node has for pods (`status.allocatable`): admission counts against it,
+/// and it stands for a limit that a container does not give.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeAllocatable {
+    /// Thousandths of a CPU.
+    pub cpu_milli: u64,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Bytes of node-local disk.
+    pub ephemeral_storage: u64,
+    /// Pods.
+    pub pods: u64,
 }

@@ -48,3 +48,20 @@ pub struct PodSecurity {
     /// Namespaced sysctls set in the sandbox.
     pub sysctls: Vec<(String, String)>,
 }
+
+impl Default for ContainerSecurity {
+    /// What Kubernetes means when nothing is said.
+    fn default() -> Self {
+        Self {
+            run_as_user: None,
+            run_as_group: None,
+            run_as_non_root: false,
+            privileged: false,
+            read_only_root: false,
+            allow_privilege_escalation: true,
+            capabilities_add: Vec::new(),
+            capabilities_drop: Vec::new(),
+            seccomp: SeccompProfile::Unconfined,
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! Volumes as wanted.
 
+use crate::ContainerName;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -73,6 +74,93 @@ pub enum VolumeSource {
         default_mode: u32,
         /// A missing object or key is no error.
         optional: bool,
+    },
+    /// What the pod is told of itself, as files on tmpfs.
+    Downward {
+        /// The files.
+        items: Vec<DownwardFile>,
+        /// Permission bits of files; default 0644.
+        default_mode: u32,
+    },
+    /// Several sources in one folder, on tmpfs.
+    Projected {
+        /// In order: a later one wins where two give the same path.
+        sources: Vec<Projection>,
+        /// Permission bits of files; default 0644.
+        default_mode: u32,
+    },
+}
+
+/// One source of a projected volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Projection {
+    /// A ConfigMap's keys as files.
+    ConfigMap {
+        /// Name in the pod's namespace.
+        name: String,
+        /// Chosen keys; empty is all.
+        items: Vec<KeyToPath>,
+        /// A missing object or key is no error.
+        optional: bool,
+    },
+    /// A Secret's keys as files.
+    Secret {
+        /// Name in the pod's namespace.
+        name: String,
+        /// Chosen keys; empty is all.
+        items: Vec<KeyToPath>,
+        /// A missing object or key is no error.
+        optional: bool,
+    },
+    /// What the pod is told of itself.
+    Downward {
+        /// The files.
+        items: Vec<DownwardFile>,
+    },
+    /// A token of the pod's service account.
+    Token {
+        /// Relative path without `..`.
+        path: PathBuf,
+        /// What the token is asked for with.
+        ask: TokenAsk,
+    },
+}
+
+/// What a service-account token is asked for with. Two volumes that ask the same
+/// can have the same token.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TokenAsk {
+    /// Who the token is for; `None` is the API server itself.
+    pub audience: Option<String>,
+    /// Seconds of life asked for, at least 600; default 3600. The API server may give another.
+    pub expiration_secs: u64,
+}
+
+/// One file of the downward API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DownwardFile {
+    /// Relative path without `..`.
+    pub path: PathBuf,
+    /// What is in it.
+    pub source: DownwardSource,
+    /// Permission bits; `None` takes the volume's default mode.
+    pub mode: Option<u32>,
+}
+
+/// What a file of the downward API says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DownwardSource {
+    /// A path such as `metadata.labels`.
+    Field(String),
+    /// A container's request or limit.
+    Resource {
+        /// Whose.
+        container: ContainerName,
+        /// For example `limits.memory`.
+        resource: String,
+        /// Unit to divide by and round up to, in the resource's base unit
+        /// (thousandths of a CPU or bytes).
+        divisor: u64,
     },
 }
 

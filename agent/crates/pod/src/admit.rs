@@ -4,12 +4,15 @@
 mod container;
 mod dns;
 mod env;
+mod mount;
 mod name;
 mod port;
 mod probe;
+mod projected;
 mod resource;
 mod security;
 mod spec;
+mod toleration;
 mod volume;
 
 use crate::field::{FieldError, Findings, Path};

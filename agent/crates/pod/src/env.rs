@@ -1,11 +1,13 @@
 //! A container's environment, command and arguments, with every source looked up.
 
-mod downward;
 mod expand;
+mod service;
 
 pub use expand::expand;
+pub use service::{ServiceLink, ServiceLinkPort, service_variables};
 
-use orlop_model::{ContainerDesired, EnvFrom, EnvSource, ObjectKey, PodDesired};
+use crate::downward;
+use orlop_model::{ContainerDesired, EnvFrom, EnvSource, NodeAllocatable, ObjectKey, PodDesired};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -27,12 +29,10 @@ pub struct EnvContext<'a> {
     pub host_ips: &'a [IpAddr],
     /// The image's `Env`, `NAME=value`; `$(NAME)` does not see it.
     pub image_env: &'a [String],
-    /// Stands for a CPU limit that is not given: thousandths of the node's CPUs.
-    pub node_cpu_milli: u64,
-    /// Stands for a memory limit that is not given: bytes.
-    pub node_memory: u64,
-    /// Stands for a disk limit that is not given: bytes.
-    pub node_storage: u64,
+    /// Stands for a limit that is not given.
+    pub allocatable: NodeAllocatable,
+    /// Services as they are now; see [`service_variables`].
+    pub services: &'a [ServiceLink],
 }
 
 /// What the process is started with.
@@ -103,7 +103,7 @@ pub enum EnvError {
 /// # Errors
 /// [`EnvError`], worded as the kubelet words it for `CreateContainerConfigError`.
 pub fn resolve(container: &ContainerDesired, pod: &PodDesired, cx: &EnvContext<'_>) -> Result<ResolvedEnv, EnvError> {
-    let mut vars = Vars::default();
+    let mut vars = Vars::of_services(service_variables(cx.services, pod.key.namespace(), pod.service_links));
     let mut warnings = Vec::new();
     for from in &container.env_from {
         whole_object(from, pod, cx, &mut vars, &mut warnings)?;
@@ -123,6 +123,9 @@ pub fn resolve(container: &ContainerDesired, pod: &PodDesired, cx: &EnvContext<'
 struct Vars(Vec<(String, String)>);
 
 impl Vars {
+    fn of_services(variables: BTreeMap<String, String>) -> Self {
+        Self(variables.into_iter().collect())
+    }
     fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
@@ -143,7 +146,7 @@ fn over_image(
 ) -> Vec<(String, String)> {
     let mut all = Vars::default();
     all.set("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
-    all.set("HOSTNAME", pod.hostname.clone());
+    all.set("HOSTNAME", pod.kernel_hostname().unwrap_or_else(|_| pod.hostname.clone()));
     if container.tty {
         all.set("TERM", "xterm".to_owned());
     }
@@ -223,7 +226,7 @@ fn value(
                 None => container,
                 Some(name) => pod.container(name).ok_or_else(|| EnvError::Container(name.to_string()))?,
             };
-            downward::resource(resource, *divisor, &of.resources, cx).map(Some)
+            downward::resource(resource, *divisor, of, &cx.allocatable).map(Some)
         }
         EnvSource::ConfigMap(key) => config_map_key(key, pod, cx),
         EnvSource::Secret(key) => secret_key(key, pod, cx),

@@ -24,9 +24,11 @@
 #![forbid(unsafe_code)]
 
 mod admit;
+mod downward;
 pub mod env;
 mod field;
 mod fingerprint;
+mod needs;
 mod observed;
 mod plan;
 mod probe;
@@ -34,8 +36,10 @@ mod quantity;
 mod status;
 
 pub use admit::{AdmitContext, Admitted, Rejection, admit};
+pub use downward::downward_file;
 pub use env::Objects;
 pub use field::FieldError;
+pub use needs::{Need, Needs, needs};
 pub use observed::{
     Backoff, ContainerObserved, Lifecycle, PodObserved, ProbeResults, SandboxState, Step, Stopping, Termination,
 };

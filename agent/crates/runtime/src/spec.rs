@@ -254,7 +254,7 @@ fn environment(input: &SpecInput<'_>) -> Vec<String> {
         let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
         set(name, value, true);
     }
-    set("HOSTNAME", &input.pod.hostname, true);
+    set("HOSTNAME", &input.pod.kernel_hostname().unwrap_or_else(|_| input.pod.hostname.clone()), true);
     for (name, value) in input.env {
         set(name, value, true);
     }

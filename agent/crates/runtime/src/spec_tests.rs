@@ -5,79 +5,22 @@ use crate::spec::{ImageRun, Mount, NamespacePaths, SpecInput, build_spec};
 use crate::user::{Databases, ResolvedUser, check_non_root, resolve_user};
 use orlop_kernel::CgroupLayout;
 use orlop_model::{
-    ContainerDesired, ContainerName, ContainerResources, ContainerRole, ContainerSecurity, DnsDesired, ImageRef,
-    MountPropagation, PodDesired, PodKey, PodResources, PodSecurity, PodUid, PullPolicy, QosClass, RestartPolicy,
-    SeccompProfile, TerminationMessagePolicy,
+    ContainerDesired, ContainerName, ContainerSecurity, ImageRef, MountPropagation, PodDesired, PodKey, PodUid,
+    SeccompProfile,
 };
 use std::path::Path;
 
 /// What admission makes of an empty security context.
 pub fn security() -> ContainerSecurity {
-    ContainerSecurity {
-        run_as_user: None,
-        run_as_group: None,
-        run_as_non_root: false,
-        privileged: false,
-        read_only_root: false,
-        allow_privilege_escalation: true,
-        capabilities_add: Vec::new(),
-        capabilities_drop: Vec::new(),
-        seccomp: SeccompProfile::Unconfined,
-    }
+    ContainerSecurity::default()
 }
 
 fn container() -> ContainerDesired {
-    ContainerDesired {
-        name: ContainerName::new("web").unwrap(),
-        role: ContainerRole::Main,
-        image: ImageRef::new("busybox").unwrap(),
-        pull_policy: PullPolicy::IfNotPresent,
-        command: Vec::new(),
-        args: Vec::new(),
-        working_dir: None,
-        env_from: Vec::new(),
-        env: Vec::new(),
-        ports: Vec::new(),
-        mounts: Vec::new(),
-        resources: ContainerResources::default(),
-        security: security(),
-        startup: None,
-        liveness: None,
-        readiness: None,
-        tty: false,
-        stdin: false,
-        termination_message_path: "/dev/termination-log".into(),
-        termination_message_policy: TerminationMessagePolicy::File,
-    }
+    ContainerDesired::new(ContainerName::new("web").unwrap(), ImageRef::new("busybox").unwrap())
 }
 
 fn pod() -> PodDesired {
-    PodDesired {
-        uid: PodUid::new("u-1").unwrap(),
-        key: PodKey::new("default", "p").unwrap(),
-        labels: Default::default(),
-        annotations: Default::default(),
-        node_name: "n1".into(),
-        service_account: "default".into(),
-        host_network: false,
-        host_pid: false,
-        host_ipc: false,
-        share_process_namespace: false,
-        hostname: "p".into(),
-        domain: None,
-        restart_policy: RestartPolicy::Always,
-        termination_grace_secs: 30,
-        active_deadline_secs: None,
-        containers: Vec::new(),
-        volumes: Vec::new(),
-        qos: QosClass::BestEffort,
-        resources: PodResources::default(),
-        security: PodSecurity::default(),
-        dns: DnsDesired::default(),
-        host_aliases: Vec::new(),
-        deletion: None,
-        spec_hash: 0,
-    }
+    PodDesired::new(PodUid::new("u-1").unwrap(), PodKey::new("default", "p").unwrap())
 }
 
 #[test]

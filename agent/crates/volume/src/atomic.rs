@@ -1,4 +1,4 @@
-//! Writes ConfigMap and Secret files so that a container sees all of the old
+//! Writes files of objects, tokens and the downward API so that a container sees all of the old
 //! state or all of the new one, as the kubelet's AtomicWriter does:
 //!
 //! ```text
@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 const DATA: &str = "..data";
@@ -95,6 +95,9 @@ fn write_fresh(volume: &Path, payload: &Payload, group: Option<u32>, now: Timest
         }
         fs::write(&path, &file.bytes).map_err(VolumeError::io("write", &path))?;
         chmod(&path, file.mode & 0o777)?;
+        if let Some(user) = file.user {
+            chown(&path, Some(user), None).map_err(VolumeError::io("change the owner of", &path))?;
+        }
     }
     if let Some(group) = group {
         set_group(folder.path(), group, true)?;

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum VolumeError {
     /// One volume could not be set up, in the kubelet's words of `FailedMount`.
-    #[error("MountVolume.SetUp failed for volume {name:?}")]
+    ///
+    /// The text ends in a blank, because the kubelet's has one before the colon that
+    /// its cause follows.
+    #[error("MountVolume.SetUp failed for volume {name:?} ")]
     SetUp {
         /// The volume.
         name: String,
@@ -42,6 +45,15 @@ pub enum VolumeError {
         /// The key.
         key: String,
     },
+    /// The API server gives no token.
+    #[error("failed to fetch token: {0}")]
+    Token(String),
+    /// A file of the downward API that cannot be told.
+    #[error("{0}")]
+    Downward(String),
+    /// Several sources of a projected volume failed, in the form of the kubelet's aggregate.
+    #[error("[{}]", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    Several(Vec<VolumeError>),
     /// A path inside a volume is not one.
     #[error("path {path:?} {problem}")]
     Path {

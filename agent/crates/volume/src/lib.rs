@@ -1,14 +1,15 @@
 //! A pod's volumes and files on the node.
 //!
 //! ```text
-//! PodDesired + Objects ── set_up ──► volume name → path
-//!                         update      ConfigMaps and Secrets that changed
+//! PodDesired + Sources ── set_up ──► volume name → path
+//!                         update      objects, tokens, labels that changed
 //!        mount_sources ─► what to bind into a container (subPath resolved safely)
 //!      write_pod_files ─► /etc/hosts, /etc/hostname, /etc/resolv.conf
 //!            tear_down ─► nothing is left, and nothing else is touched
 //!
 //! ROOT/pods/UID/
-//!   volumes/kubernetes.io~empty-dir/NAME   …~configmap/NAME   …~secret/NAME (tmpfs)
+//!   volumes/kubernetes.io~empty-dir/NAME   …~configmap/NAME
+//!           kubernetes.io~secret/NAME   …~projected/NAME   …~downward-api/NAME (all tmpfs)
 //!   volume-subpaths/VOLUME/CONTAINER/INDEX
 //!   containers/NAME/ATTEMPT                termination log
 //!   etc-hosts  etc-hostname  resolv.conf
@@ -35,7 +36,7 @@ mod teardown;
 
 pub use error::{TearDownError, VolumeError};
 pub use hosts::{hosts, node_hosts};
-pub use objects::{ObjectData, Objects};
+pub use objects::{ObjectData, Objects, Sources};
 pub use pod_files::{NodeFiles, PodFiles, make_termination_log, write_pod_files};
 pub use resolv::{ResolvConf, resolv_conf};
 pub use roots::Roots;

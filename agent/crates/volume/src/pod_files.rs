@@ -74,7 +74,9 @@ pub fn write_pod_files(
         left_out,
     };
     write_in_place(&files.hosts, &hosts_text)?;
-    write_in_place(&files.hostname, &format!("{}\n", pod.hostname))?;
+    // A name too long for the kernel stops the sandbox, before this.
+    let hostname = pod.kernel_hostname().unwrap_or_else(|_| pod.hostname.clone());
+    write_in_place(&files.hostname, &format!("{hostname}\n"))?;
     write_in_place(&files.resolv_conf, &resolv_text)?;
     Ok(files)
 }

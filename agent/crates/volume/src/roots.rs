@@ -40,6 +40,8 @@ impl Roots {
             VolumeSource::EmptyDir { .. } => "kubernetes.io~empty-dir",
             VolumeSource::ConfigMap { .. } => "kubernetes.io~configmap",
             VolumeSource::Secret { .. } => "kubernetes.io~secret",
+            VolumeSource::Downward { .. } => "kubernetes.io~downward-api",
+            VolumeSource::Projected { .. } => "kubernetes.io~projected",
             VolumeSource::HostPath { .. } => return None,
         };
         Some(self.pod(uid).join("volumes").join(plugin).join(name))

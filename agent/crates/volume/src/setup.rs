@@ -1,9 +1,9 @@
-//! Sets a pod's volumes up, and keeps ConfigMap and Secret files up to date.
+//! Sets a pod's volumes up, and keeps those that we write up to date.
 
-use crate::objects::ObjectVolume;
+use crate::objects::{is_written, payload};
 use crate::ownership::set_group;
 use crate::roots::parent;
-use crate::{Objects, Roots, VolumeError, atomic, host_path};
+use crate::{Roots, Sources, VolumeError, atomic, host_path};
 use jiff::Timestamp;
 use orlop_model::{PodDesired, VolumeDesired, VolumeSource};
 use std::collections::BTreeMap;
@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 ///   its size limit and the pod's memory limit. A size limit on disk is not
 ///   enforced here.
 /// - hostPath: checked and, where its type says so, made.
-/// - configMap: files in a folder; secret: files on a tmpfs.
+/// - configMap: files in a folder.
+/// - secret, downwardAPI, projected: files on a tmpfs.
 ///
 /// All but hostPath belong to `fsGroup` when there is one.
 ///
@@ -28,12 +29,12 @@ use std::path::{Path, PathBuf};
 pub fn set_up(
     pod: &PodDesired,
     roots: &Roots,
-    objects: &dyn Objects,
+    sources: &Sources<'_>,
 ) -> Result<BTreeMap<String, PathBuf>, VolumeError> {
     pod_folder(pod, roots)?;
     pod.volumes
         .iter()
-        .map(|volume| match one(pod, volume, roots, objects) {
+        .map(|volume| match one(pod, volume, roots, sources) {
             Ok(path) => Ok((volume.name.clone(), path)),
             Err(source) => Err(VolumeError::SetUp { name: volume.name.clone(), source: Box::new(source) }),
         })
@@ -50,16 +51,13 @@ pub struct Updated {
     pub failed: Vec<VolumeError>,
 }
 
-/// Brings ConfigMap and Secret volumes of a pod that was set up to the objects' present state.
-pub fn update(pod: &PodDesired, roots: &Roots, objects: &dyn Objects) -> Updated {
+/// Brings the volumes that we write, of a pod that was set up, to the present state
+/// of objects, tokens, labels and annotations. `pod` is the pod as it is wanted now.
+pub fn update(pod: &PodDesired, roots: &Roots, sources: &Sources<'_>) -> Updated {
     let mut updated = Updated::default();
-    for volume in &pod.volumes {
-        let (Some(object), Some(path)) =
-            (object_volume(&volume.source), roots.volume(&pod.uid, &volume.name, &volume.source))
-        else {
-            continue;
-        };
-        match write_object(pod, &object, &path, objects) {
+    for volume in pod.volumes.iter().filter(|volume| is_written(&volume.source)) {
+        let Some(path) = roots.volume(&pod.uid, &volume.name, &volume.source) else { continue };
+        match write(pod, volume, &path, sources) {
             Ok(true) => updated.changed.push(volume.name.clone()),
             Ok(false) => {}
             Err(source) => {
@@ -82,19 +80,7 @@ pub(crate) fn make_private(path: &Path) -> Result<(), VolumeError> {
     fs::DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(VolumeError::io("make", path))
 }
 
-fn object_volume(source: &VolumeSource) -> Option<ObjectVolume<'_>> {
-    match source {
-        VolumeSource::ConfigMap { name, items, default_mode, optional } => {
-            Some(ObjectVolume { secret: false, name, items, default_mode: *default_mode, optional: *optional })
-        }
-        VolumeSource::Secret { name, items, default_mode, optional } => {
-            Some(ObjectVolume { secret: true, name, items, default_mode: *default_mode, optional: *optional })
-        }
-        VolumeSource::EmptyDir { .. } | VolumeSource::HostPath { .. } => None,
-    }
-}
-
-fn one(pod: &PodDesired, volume: &VolumeDesired, roots: &Roots, objects: &dyn Objects) -> Result<PathBuf, VolumeError> {
+fn one(pod: &PodDesired, volume: &VolumeDesired, roots: &Roots, sources: &Sources<'_>) -> Result<PathBuf, VolumeError> {
     let path = match (&volume.source, roots.volume(&pod.uid, &volume.name, &volume.source)) {
         (VolumeSource::HostPath { path, kind }, _) => {
             host_path::prepare(path, *kind)?;
@@ -108,29 +94,27 @@ fn one(pod: &PodDesired, volume: &VolumeDesired, roots: &Roots, objects: &dyn Ob
             let size = [*size_limit, pod.resources.memory_limit].into_iter().flatten().min();
             tmpfs(&path, size)?;
         }
-        VolumeSource::Secret { .. } => tmpfs(&path, None)?,
+        VolumeSource::Secret { .. } | VolumeSource::Downward { .. } | VolumeSource::Projected { .. } => {
+            tmpfs(&path, None)?;
+        }
         VolumeSource::EmptyDir { memory: false, .. }
         | VolumeSource::ConfigMap { .. }
         | VolumeSource::HostPath { .. } => {
             open_folder(&path)?;
         }
     }
-    if let Some(object) = object_volume(&volume.source) {
-        write_object(pod, &object, &path, objects)?;
+    let written = is_written(&volume.source);
+    if written {
+        write(pod, volume, &path, sources)?;
     }
     if let Some(group) = pod.security.fs_group {
-        set_group(&path, group, object_volume(&volume.source).is_some())?;
+        set_group(&path, group, written)?;
     }
     Ok(path)
 }
 
-fn write_object(
-    pod: &PodDesired,
-    object: &ObjectVolume<'_>,
-    path: &Path,
-    objects: &dyn Objects,
-) -> Result<bool, VolumeError> {
-    let payload = object.payload(pod.key.namespace(), objects)?;
+fn write(pod: &PodDesired, volume: &VolumeDesired, path: &Path, sources: &Sources<'_>) -> Result<bool, VolumeError> {
+    let payload = payload(pod, &volume.source, sources)?;
     atomic::write(path, &payload, pod.security.fs_group, Timestamp::now())
 }
 

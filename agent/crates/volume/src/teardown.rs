@@ -33,7 +33,7 @@ pub fn tear_down(uid: &PodUid, roots: &Roots) -> Result<(), TearDownError> {
 }
 
 /// Unmounts the newest first: every bind below `volume-subpaths`, and the tmpfs of
-/// memory and secret volumes unless something foreign is mounted inside.
+/// volumes in memory unless something foreign is mounted inside.
 fn unmount_own(pod: &Path, sub_paths: &Path, mounts: &[mount::Seen], errors: &mut Vec<VolumeError>) {
     let foreign: Vec<&PathBuf> =
         mounts.iter().filter(|seen| !is_own(pod, sub_paths, seen)).map(|seen| &seen.target).collect();
@@ -49,6 +49,10 @@ fn unmount_own(pod: &Path, sub_paths: &Path, mounts: &[mount::Seen], errors: &mu
     }
 }
 
+/// Plugins whose volumes are, or can be, a tmpfs.
+const MEMORY_BACKED: [&str; 4] =
+    ["kubernetes.io~empty-dir", "kubernetes.io~secret", "kubernetes.io~downward-api", "kubernetes.io~projected"];
+
 fn is_own(pod: &Path, sub_paths: &Path, seen: &mount::Seen) -> bool {
     if seen.target.starts_with(sub_paths) {
         return true;
@@ -58,5 +62,5 @@ fn is_own(pod: &Path, sub_paths: &Path, seen: &mount::Seen) -> bool {
     let plugin = below.and_then(|below| below.iter().next());
     seen.fs_type == "tmpfs"
         && below.is_some_and(|below| below.iter().count() == 2)
-        && plugin.is_some_and(|plugin| plugin == "kubernetes.io~empty-dir" || plugin == "kubernetes.io~secret")
+        && plugin.is_some_and(|plugin| MEMORY_BACKED.iter().any(|known| plugin == *known))
 }

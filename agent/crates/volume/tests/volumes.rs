@@ -36,7 +36,7 @@ fn every_kind_is_where_the_kubelet_has_it() {
             ("keys", secret("keys")),
         ]);
         let objects = Store::new(&[("conf", "a", "1")], &[("keys", "token", "t")]);
-        let paths = set_up(&pod, &world.roots, &objects).unwrap();
+        let paths = set_up(&pod, &world.roots, &objects.sources()).unwrap();
         let at = |plugin: &str, name: &str| world.pod_dir(&pod).join("volumes").join(plugin).join(name);
         assert_eq!(paths["disk"], at("kubernetes.io~empty-dir", "disk"));
         assert_eq!(paths["mem"], at("kubernetes.io~empty-dir", "mem"));
@@ -56,7 +56,7 @@ fn every_kind_is_where_the_kubelet_has_it() {
         fs::write(paths["disk"].join("mine"), "kept").unwrap();
         fs::write(paths["mem"].join("big"), "kept").unwrap();
         let before = orlop_kernel::mounts_below(world.dir.path()).unwrap().len();
-        assert_eq!(set_up(&pod, &world.roots, &objects).unwrap(), paths);
+        assert_eq!(set_up(&pod, &world.roots, &objects.sources()).unwrap(), paths);
         assert_eq!(orlop_kernel::mounts_below(world.dir.path()).unwrap().len(), before);
         assert_eq!((text(paths["disk"].join("mine")), text(paths["mem"].join("big"))), ("kept".into(), "kept".into()));
 
@@ -75,7 +75,7 @@ fn the_pods_memory_limit_bounds_a_memory_volume() {
         let world = World::new();
         let mut pod = world.pod(vec![("mem", empty_dir(true, Some(8 << 20)))]);
         pod.resources.memory_limit = Some(1 << 20);
-        let paths = set_up(&pod, &world.roots, &Store::default()).unwrap();
+        let paths = set_up(&pod, &world.roots, &Store::default().sources()).unwrap();
         fs::write(paths["mem"].join("big"), vec![0; 2 << 20]).unwrap_err();
         tear_down(&pod.uid, &world.roots).unwrap();
     });
@@ -87,17 +87,17 @@ fn errors_say_what_the_kubelet_says() {
         let world = World::new();
         let chain = |source: VolumeSource| {
             let pod = world.pod(vec![("v", source)]);
-            let error = set_up(&pod, &world.roots, &Store::default()).unwrap_err();
+            let error = set_up(&pod, &world.roots, &Store::default().sources()).unwrap_err();
             tear_down(&pod.uid, &world.roots).unwrap();
             format!("{error}: {}", std::error::Error::source(&error).unwrap())
         };
-        assert_eq!(chain(config_map("x")), "MountVolume.SetUp failed for volume \"v\": configmap \"x\" not found");
-        assert_eq!(chain(secret("x")), "MountVolume.SetUp failed for volume \"v\": secret \"x\" not found");
+        assert_eq!(chain(config_map("x")), "MountVolume.SetUp failed for volume \"v\" : configmap \"x\" not found");
+        assert_eq!(chain(secret("x")), "MountVolume.SetUp failed for volume \"v\" : secret \"x\" not found");
         let path = world.dir.path().join("none");
         assert_eq!(
             chain(VolumeSource::HostPath { path: path.clone(), kind: HostPathType::Directory }),
             format!(
-                "MountVolume.SetUp failed for volume \"v\": hostPath type check failed: {} is not a directory",
+                "MountVolume.SetUp failed for volume \"v\" : hostPath type check failed: {} is not a directory",
                 path.display()
             )
         );
@@ -115,7 +115,7 @@ fn files_change_all_at_once() {
         let chosen = VolumeSource::ConfigMap { name: "conf".into(), items, default_mode: 0o640, optional: false };
         let pod = world.pod(vec![("all", config_map("conf")), ("chosen", chosen)]);
         let mut objects = Store::new(&[("conf", "a", "1"), ("conf", "b", "1"), ("conf", "c", "1")], &[]);
-        let paths = set_up(&pod, &world.roots, &objects).unwrap();
+        let paths = set_up(&pod, &world.roots, &objects.sources()).unwrap();
         let (all, chosen) = (&paths["all"], &paths["chosen"]);
         assert_eq!(visible(all), ["a", "b", "c"]);
         assert_eq!(visible(chosen), ["b", "dir"]);
@@ -125,14 +125,14 @@ fn files_change_all_at_once() {
 
         // Nothing changed: nothing is written.
         let data = fs::read_link(all.join("..data")).unwrap();
-        let updated = update(&pod, &world.roots, &objects);
+        let updated = update(&pod, &world.roots, &objects.sources());
         assert!(updated.changed.is_empty() && updated.failed.is_empty(), "{updated:?}");
         assert_eq!(fs::read_link(all.join("..data")).unwrap(), data);
 
         // A container that holds the old folder open goes on seeing the old state.
         let old = fs::File::open(fs::canonicalize(all.join("a")).unwrap()).unwrap();
         objects.config_maps.insert("conf".into(), [("a".into(), b"2".to_vec()), ("b".into(), b"1".to_vec())].into());
-        let updated = update(&pod, &world.roots, &objects);
+        let updated = update(&pod, &world.roots, &objects.sources());
         assert_eq!(updated.changed, ["all", "chosen"]);
         assert_eq!((text(all.join("a")), visible(all)), ("2".into(), vec!["a".into(), "b".into()]));
         assert_eq!(std::io::read_to_string(old).unwrap(), "1");
@@ -142,14 +142,14 @@ fn files_change_all_at_once() {
 
         // A deleted object is reported and its last state stays.
         objects.config_maps.clear();
-        let updated = update(&pod, &world.roots, &objects);
+        let updated = update(&pod, &world.roots, &objects.sources());
         assert_eq!((updated.changed.len(), updated.failed.len(), text(all.join("a"))), (0, 2, "2".into()));
 
         // What a crash in the middle left is cleaned by the next change.
         fs::create_dir(all.join("..2020_01_01_00_00_00.crash")).unwrap();
         symlink("..2020_01_01_00_00_00.crash", all.join("..data_tmp")).unwrap();
         objects.config_maps.insert("conf".into(), [("a".into(), b"3".to_vec()), ("b".into(), b"3".to_vec())].into());
-        assert_eq!(update(&pod, &world.roots, &objects).changed.len(), 2);
+        assert_eq!(update(&pod, &world.roots, &objects.sources()).changed.len(), 2);
         assert_eq!(names(all).len(), 4, "..data, its folder, a, b: {:?}", names(all));
         tear_down(&pod.uid, &world.roots).unwrap();
     });
@@ -174,7 +174,7 @@ fn fs_group_owns_volumes_but_not_the_host() {
         ]);
         pod.security.fs_group = Some(2000);
         let mut objects = Store::new(&[], &[("keys", "token", "t")]);
-        let paths = set_up(&pod, &world.roots, &objects).unwrap();
+        let paths = set_up(&pod, &world.roots, &objects.sources()).unwrap();
         let owned = |path: &Path| {
             let meta = fs::metadata(path).unwrap();
             (meta.gid(), meta.mode() & 0o7777)
@@ -186,13 +186,13 @@ fn fs_group_owns_volumes_but_not_the_host() {
         assert_eq!(owned(&paths["keys"].join("token")), (2000, 0o644));
         assert_eq!(owned(&host).0, 0);
         objects.secrets.insert("keys".into(), [("token".into(), b"new".to_vec())].into());
-        assert_eq!(update(&pod, &world.roots, &objects).changed, ["keys"]);
+        assert_eq!(update(&pod, &world.roots, &objects.sources()).changed, ["keys"]);
         assert_eq!(owned(&paths["keys"].join("token")), (2000, 0o644));
         // What the pod made of a file's mode is not touched by another set-up.
         fs::write(paths["disk"].join("private"), "").unwrap();
         fs::set_permissions(paths["disk"].join("private"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
             .unwrap();
-        set_up(&pod, &world.roots, &objects).unwrap();
+        set_up(&pod, &world.roots, &objects.sources()).unwrap();
         assert_eq!(owned(&paths["disk"].join("private")), (2000, 0o600));
         tear_down(&pod.uid, &world.roots).unwrap();
     });
@@ -204,7 +204,7 @@ fn tear_down_follows_no_link_and_crosses_no_mount() {
     with_own_mounts(|| {
         let world = World::new();
         let pod = world.pod(vec![("disk", empty_dir(false, None)), ("mem", empty_dir(true, None))]);
-        let paths = set_up(&pod, &world.roots, &Store::default()).unwrap();
+        let paths = set_up(&pod, &world.roots, &Store::default().sources()).unwrap();
         let outside = world.dir.path().join("outside");
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("precious"), "1").unwrap();
@@ -251,7 +251,7 @@ fn folders_nested_without_end_are_removed() {
         fs::create_dir(&world.roots.root_dir).unwrap();
         orlop_kernel::mount_tmpfs(&world.roots.root_dir, None, 0o755).unwrap();
         let pod = world.pod(vec![("disk", empty_dir(false, None))]);
-        let disk = set_up(&pod, &world.roots, &Store::default()).unwrap()["disk"].clone();
+        let disk = set_up(&pod, &world.roots, &Store::default().sources()).unwrap()["disk"].clone();
         // Deeper than a path may be long and than descriptors may be open.
         let mut folder = fs::File::open(&disk).unwrap();
         for _ in 0..2500 {
@@ -272,7 +272,7 @@ fn sub_paths_stay_in_their_volume() {
         let world = World::new();
         let mut pod = world.pod(vec![("disk", empty_dir(false, None)), ("conf", config_map("conf"))]);
         let objects = Store::new(&[("conf", "a", "1")], &[]);
-        let volumes = set_up(&pod, &world.roots, &objects).unwrap();
+        let volumes = set_up(&pod, &world.roots, &objects.sources()).unwrap();
         let disk = &volumes["disk"];
         fs::create_dir(disk.join("real")).unwrap();
         fs::write(disk.join("real/file"), "inside").unwrap();

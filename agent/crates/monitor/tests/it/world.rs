@@ -4,9 +4,8 @@
 use oci_spec::runtime::Spec;
 use orlop_kernel::{CgroupMounts, CgroupRoot};
 use orlop_model::{
-    ContainerDesired, ContainerId, ContainerName, ContainerResources, ContainerRole, ContainerSecurity, DnsDesired,
-    ImageRef, PodDesired, PodKey, PodResources, PodSecurity, PodUid, PullPolicy, QosClass, RestartPolicy,
-    SeccompProfile, TerminationMessagePolicy,
+    ContainerDesired, ContainerId, ContainerName, ContainerSecurity, ImageRef, PodDesired, PodKey, PodUid, PullPolicy,
+    SeccompProfile,
 };
 use orlop_runtime::{
     HostCapabilities, ImageRun, Monitor, MonitorEvent, Mount, NamespacePaths, ResolvedUser, SpecInput, build_spec,
@@ -278,65 +277,16 @@ fn make_rootfs(root: &Path) {
 }
 
 fn container(script: &str) -> ContainerDesired {
+    let named = ContainerDesired::new(ContainerName::new("c").unwrap(), ImageRef::new("busybox").unwrap());
     ContainerDesired {
-        name: ContainerName::new("c").unwrap(),
-        role: ContainerRole::Main,
-        image: ImageRef::new("busybox").unwrap(),
         pull_policy: PullPolicy::Never,
         command: ["sh", "-c", script].map(str::to_owned).to_vec(),
-        args: Vec::new(),
-        working_dir: None,
-        env_from: Vec::new(),
-        env: Vec::new(),
-        ports: Vec::new(),
-        mounts: Vec::new(),
-        resources: ContainerResources::default(),
-        security: ContainerSecurity {
-            run_as_user: None,
-            run_as_group: None,
-            run_as_non_root: false,
-            privileged: false,
-            read_only_root: false,
-            allow_privilege_escalation: true,
-            capabilities_add: Vec::new(),
-            capabilities_drop: Vec::new(),
-            seccomp: SeccompProfile::RuntimeDefault,
-        },
-        startup: None,
-        liveness: None,
-        readiness: None,
-        tty: false,
-        stdin: false,
-        termination_message_path: "/dev/termination-log".into(),
-        termination_message_policy: TerminationMessagePolicy::File,
+        security: ContainerSecurity { seccomp: SeccompProfile::RuntimeDefault, ..ContainerSecurity::default() },
+        ..named
     }
 }
 
 fn pod() -> PodDesired {
-    PodDesired {
-        uid: PodUid::new("u-1").unwrap(),
-        key: PodKey::new("default", "p").unwrap(),
-        labels: Default::default(),
-        annotations: Default::default(),
-        node_name: "n1".into(),
-        service_account: "default".into(),
-        host_network: false,
-        host_pid: false,
-        host_ipc: false,
-        share_process_namespace: false,
-        hostname: "pod-host".into(),
-        domain: None,
-        restart_policy: RestartPolicy::Always,
-        termination_grace_secs: 30,
-        active_deadline_secs: None,
-        containers: Vec::new(),
-        volumes: Vec::new(),
-        qos: QosClass::BestEffort,
-        resources: PodResources::default(),
-        security: PodSecurity::default(),
-        dns: DnsDesired::default(),
-        host_aliases: Vec::new(),
-        deletion: None,
-        spec_hash: 0,
-    }
+    let key = PodKey::new("default", "p").unwrap();
+    PodDesired { hostname: "pod-host".into(), ..PodDesired::new(PodUid::new("u-1").unwrap(), key) }
 }

@@ -1,6 +1,6 @@
 //! One container.
 
-use super::{AdmitContext, env, name, port, probe, resource, security, volume};
+use super::{AdmitContext, env, mount, name, port, probe, resource, security};
 use crate::field::{Findings, Path};
 use k8s_openapi::api::core::v1::{Container, Lifecycle, PodSecurityContext};
 use orlop_model::{ContainerDesired, ContainerRole, ImageRef, ProbeKind, PullPolicy, TerminationMessagePolicy};
@@ -32,7 +32,7 @@ pub(super) fn container(
     let ports = port::ports(&path.child("ports"), api.ports.as_deref().unwrap_or_default(), pod.host_network, out);
     let security =
         security::container(&path.child("securityContext"), api.security_context.as_ref(), pod.security, pod.cx, out);
-    let mounts = volume::mounts(
+    let mounts = mount::mounts(
         &path.child("volumeMounts"),
         api.volume_mounts.as_deref().unwrap_or_default(),
         &pod.volumes,

@@ -21,7 +21,7 @@ pub(super) fn dns(path: &Path, spec: &PodSpec, namespace: &str, cx: &AdmitContex
     let policy = path.child("dnsPolicy");
     let cluster = || DnsDesired {
         from_node: false,
-        nameservers: cx.cluster_dns.iter().copied().take(NAMESERVERS_MAX).collect(),
+        nameservers: cx.cluster_dns.clone(),
         searches: cluster_searches(namespace, cx),
         options: vec!["ndots:5".to_owned()],
     };
@@ -84,8 +84,6 @@ fn merge(path: &Path, config: &PodDNSConfig, dns: &mut DnsDesired, out: &mut Fin
             Err(_) => out.invalid(&at.index(index), text, IP_RULE),
         }
     }
-    // The kubelet keeps the first three (formDNSNameserversFitsLimits).
-    dns.nameservers.truncate(NAMESERVERS_MAX);
     let at = path.child("searches");
     let searches = config.searches.as_deref().unwrap_or_default();
     if searches.len() > SEARCHES_MAX {
@@ -121,8 +119,9 @@ fn merge(path: &Path, config: &PodDNSConfig, dns: &mut DnsDesired, out: &mut Fin
     }
 }
 
-/// The host name, at most 63 characters (64 with `setHostnameAsFQDN`), and the
-/// rest of the fully qualified name.
+/// The host name, at most 63 characters, and the rest of the fully qualified name
+/// (the kubelet's `GeneratePodHostNameAndDomain`). Whether both together fit into the
+/// kernel is found when the sandbox is made.
 pub(super) fn hostname(
     path: &Path,
     spec: &PodSpec,
@@ -138,21 +137,32 @@ pub(super) fn hostname(
     if let Some(text) = subdomain {
         name::label(&path.child("subdomain"), text, out);
     }
+    let short = |text: &str| {
+        let short: String = text.chars().take(63).collect();
+        short.trim_end_matches(['-', '.']).to_owned()
+    };
+    if let Some(text) = spec.hostname_override.as_deref() {
+        hostname_override(path, spec, text, out);
+        return (short(text), None);
+    }
     if spec.host_network.unwrap_or(false) {
         return (cx.node_hostname.clone(), None);
     }
-    let short: String = given.unwrap_or(pod).chars().take(63).collect();
-    let short = short.trim_end_matches(['-', '.']).to_owned();
     let domain = subdomain.map(|sub| format!("{sub}.{namespace}.svc.{}", cx.cluster_domain));
-    let (true, Some(rest)) = (spec.set_hostname_as_fqdn.unwrap_or(false), &domain) else { return (short, domain) };
-    let full = format!("{short}.{rest}");
-    if full.len() > HOSTNAME_CHARS_MAX {
-        let why = format!(
-            "the fully qualified name {full:?} is longer than the {HOSTNAME_CHARS_MAX} characters that the kernel takes"
-        );
-        out.invalid(&path.child("setHostnameAsFQDN"), true, why);
+    (short(given.unwrap_or(pod)), domain)
+}
+
+fn hostname_override(path: &Path, spec: &PodSpec, text: &str, out: &mut Findings) {
+    let at = path.child("hostnameOverride");
+    name::subdomain(&at, text, out);
+    if text.len() > HOSTNAME_CHARS_MAX {
+        out.invalid(&at, text, format_args!("must be no more than {HOSTNAME_CHARS_MAX} characters"));
     }
-    (full, domain)
+    for (field, set) in [("setHostnameAsFQDN", spec.set_hostname_as_fqdn), ("hostNetwork", spec.host_network)] {
+        if set == Some(true) {
+            out.forbidden(&at, &format!("may not be set when `{field}` is true"));
+        }
+    }
 }
 
 /// `hostAliases`.

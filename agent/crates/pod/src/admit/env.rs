@@ -18,8 +18,14 @@ const FIELD_PATHS: [&str; 9] = [
     "status.podIP",
     "status.podIPs",
 ];
-const RESOURCES: [&str; 5] =
-    ["limits.cpu", "limits.memory", "limits.ephemeral-storage", "requests.cpu", "requests.memory"];
+const RESOURCES: [&str; 6] = [
+    "limits.cpu",
+    "limits.memory",
+    "limits.ephemeral-storage",
+    "requests.cpu",
+    "requests.memory",
+    "requests.ephemeral-storage",
+];
 const ENV_RULE: &str =
     "a valid environment variable name must consist only of printable ASCII characters other than '='";
 
@@ -77,10 +83,12 @@ fn source(path: &Path, from: &EnvVarSource, siblings: &[&str], out: &mut Finding
         out.not_yet(&path.child("fileKeyRef"));
     }
     if let Some(field) = field_ref {
-        return field_path(&path.child("fieldRef").child("fieldPath"), &field.field_path, out).map(EnvSource::Field);
+        let path = path.child("fieldRef").child("fieldPath");
+        return field_path(&path, &field.field_path, &FIELD_PATHS, out).map(EnvSource::Field);
     }
     if let Some(selector) = resource_field_ref {
-        return resource_source(&path.child("resourceFieldRef"), selector, siblings, out);
+        let found = resource_source(&path.child("resourceFieldRef"), selector, siblings, out);
+        return found.map(|(container, resource, divisor)| EnvSource::Resource { container, resource, divisor });
     }
     if let Some(key) = config_map_key_ref {
         let path = path.child("configMapKeyRef");
@@ -97,8 +105,8 @@ fn object_key(path: &Path, object: &str, key: &str, optional: Option<bool>, out:
     ObjectKey { name: object.to_owned(), key: key.to_owned(), optional: optional.unwrap_or(false) }
 }
 
-/// A path that a variable may name: one of a list, or one label or annotation.
-fn field_path(path: &Path, text: &str, out: &mut Findings) -> Option<String> {
+/// A downward-API path: one of the list, or one label or annotation.
+pub(super) fn field_path(path: &Path, text: &str, known: &[&str], out: &mut Findings) -> Option<String> {
     if text.is_empty() {
         out.required(path, "");
         return None;
@@ -107,24 +115,29 @@ fn field_path(path: &Path, text: &str, out: &mut Findings) -> Option<String> {
         .iter()
         .find_map(|map| text.strip_prefix(map)?.strip_prefix("['")?.strip_suffix("']"));
     if let Some(key) = subscript {
+        // Annotation keys may hold capitals in their prefix; labels' may not.
+        let lower = key.to_ascii_lowercase();
+        let key = if text.starts_with("metadata.annotations") { &lower } else { key };
         return out.clean(|out| name::qualified(path, key, out)).then(|| text.to_owned());
     }
-    if FIELD_PATHS.contains(&text) {
+    if known.contains(&text) {
         return Some(text.to_owned());
     }
-    let mut all = FIELD_PATHS.to_vec();
+    let mut all = known.to_vec();
     all.extend(["metadata.annotations['<KEY>']", "metadata.labels['<KEY>']"]);
     out.unsupported(path, text, &all);
     None
 }
 
-fn resource_source(
+/// Container, resource and divisor of a `resourceFieldRef`.
+pub(super) fn resource_source(
     path: &Path,
     selector: &ResourceFieldSelector,
     siblings: &[&str],
     out: &mut Findings,
-) -> Option<EnvSource> {
-    if !RESOURCES.contains(&selector.resource.as_str()) {
+) -> Option<(Option<ContainerName>, String, u64)> {
+    let huge = ["limits.hugepages-", "requests.hugepages-"].iter().any(|prefix| selector.resource.starts_with(prefix));
+    if !huge && !RESOURCES.contains(&selector.resource.as_str()) {
         out.unsupported(&path.child("resource"), &selector.resource, &RESOURCES);
         return None;
     }
@@ -157,7 +170,7 @@ fn resource_source(
         }
     };
     let container = container.and_then(|name| ContainerName::new(name).ok());
-    Some(EnvSource::Resource { container, resource: selector.resource.clone(), divisor })
+    Some((container, selector.resource.clone(), divisor))
 }
 
 /// `envFrom`, first to last.

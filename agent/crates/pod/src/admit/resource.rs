@@ -75,6 +75,7 @@ pub(super) fn container(path: &Path, api: Option<&ResourceRequirements>, out: &m
         cpu_limit_milli: limit.cpu_milli,
         memory_request: request.memory.or(limit.memory),
         memory_limit: limit.memory,
+        ephemeral_storage_request: request.ephemeral.or(limit.ephemeral),
         ephemeral_storage_limit: limit.ephemeral,
     }
 }
@@ -118,6 +119,7 @@ pub(super) fn qos(containers: &[ContainerDesired]) -> QosClass {
         cpu_limit_milli,
         memory_request,
         memory_limit,
+        ephemeral_storage_request: _,
         ephemeral_storage_limit: _,
     } in containers.iter().map(|c| c.resources)
     {

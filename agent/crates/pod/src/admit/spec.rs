@@ -2,7 +2,7 @@
 
 use super::container::{Siblings, container};
 use super::port::HostPorts;
-use super::{AdmitContext, deletion, dns, name, namespace, resource, security, volume};
+use super::{AdmitContext, deletion, dns, name, namespace, resource, security, toleration, volume};
 use crate::field::{Findings, Path};
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -36,10 +36,14 @@ pub(super) fn spec(
     }
     let shares = security::HostShares { network: host_network, ipc: host_ipc };
     let pod_security = security::pod(&path.child("securityContext"), api.security_context.as_ref(), shares, cx, out);
-    let volumes = volume::volumes(&path.child("volumes"), api.volumes.as_deref().unwrap_or_default(), out);
+    let container_names: Vec<&str> =
+        api.init_containers.iter().flatten().chain(&api.containers).map(|container| container.name.as_str()).collect();
+    let api_volumes = api.volumes.as_deref().unwrap_or_default();
+    let volumes = volume::volumes(&path.child("volumes"), api_volumes, &container_names, out);
     let containers = containers(&path, api, cx, out);
     let names = (namespace(meta), meta.name.as_deref().unwrap_or_default());
     let (hostname, domain) = dns::hostname(&path, api, names, cx, out);
+    let gates = api.readiness_gates.iter().flatten().map(|gate| gate.condition_type.clone()).collect();
     let overhead = resource::overhead(&path.child("overhead"), api.overhead.as_ref(), out);
     let termination_grace_secs = grace(&path, api, out);
     let account = api.service_account_name.as_deref().or(api.service_account.as_deref()).unwrap_or_default();
@@ -58,6 +62,7 @@ pub(super) fn spec(
         share_process_namespace,
         hostname,
         domain,
+        hostname_as_fqdn: api.set_hostname_as_fqdn.unwrap_or(false),
         restart_policy: restart_policy(&path, api, out),
         termination_grace_secs,
         active_deadline_secs: active_deadline(&path, api, out),
@@ -72,10 +77,26 @@ pub(super) fn spec(
             api.host_aliases.as_deref().unwrap_or_default(),
             out,
         ),
+        pull_secrets: pull_secrets(api),
+        service_links: api.enable_service_links.unwrap_or(true),
+        readiness_gates: gates,
+        tolerations: toleration::tolerations(
+            &path.child("tolerations"),
+            api.tolerations.as_deref().unwrap_or_default(),
+            out,
+        ),
+        priority: api.priority.unwrap_or(0),
+        priority_class: api.priority_class_name.clone().filter(|name| !name.is_empty()),
+        generation: meta.generation,
         deletion: deletion(meta, termination_grace_secs),
         spec_hash: crate::fingerprint::spec_hash(api),
         key: key?,
     })
+}
+
+/// An entry without a name means nothing; the API server lets it through.
+fn pull_secrets(api: &PodSpec) -> Vec<String> {
+    api.image_pull_secrets.iter().flatten().map(|secret| secret.name.clone()).filter(|name| !name.is_empty()).collect()
 }
 
 fn containers(path: &Path, api: &PodSpec, cx: &AdmitContext, out: &mut Findings) -> Vec<ContainerDesired> {
@@ -162,7 +183,7 @@ fn refuse(path: &Path, api: &PodSpec, cx: &AdmitContext, out: &mut Findings) {
         host_pid: _,
         host_users,
         hostname: _,
-        hostname_override,
+        hostname_override: _,
         image_pull_secrets: _,
         init_containers: _,
         node_name,
@@ -172,7 +193,7 @@ fn refuse(path: &Path, api: &PodSpec, cx: &AdmitContext, out: &mut Findings) {
         preemption_policy: _,
         priority: _,
         priority_class_name: _,
-        readiness_gates,
+        readiness_gates: _,
         resource_claims,
         resources,
         restart_policy: _,
@@ -191,12 +212,9 @@ fn refuse(path: &Path, api: &PodSpec, cx: &AdmitContext, out: &mut Findings) {
         topology_spread_constraints: _,
         volumes: _,
     } = api;
-    let some = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|list| !list.is_empty());
     let text = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
     let wrong_without = [
         ("hostUsers", *host_users == Some(false)),
-        ("hostnameOverride", text(hostname_override)),
-        ("readinessGates", some(readiness_gates)),
         ("resourceClaims", resource_claims.as_ref().is_some_and(|claims| !claims.is_empty())),
         ("resources", resources.is_some()),
         ("runtimeClassName", text(runtime_class_name)),
@@ -225,24 +243,9 @@ fn warn(path: &Path, api: &PodSpec, out: &mut Findings) {
             "there is no scheduler here: the pod runs on this node",
         ),
         (
-            "automountServiceAccountToken",
-            api.automount_service_account_token == Some(true),
-            "no token is mounted: not supported by Orlop yet",
-        ),
-        (
-            "enableServiceLinks",
-            api.enable_service_links == Some(true),
-            "no variables are made of Services by Orlop yet",
-        ),
-        (
             "ephemeralContainers",
             some(api.ephemeral_containers.as_ref().map(Vec::len)),
             "not supported by Orlop yet: they are not started",
-        ),
-        (
-            "imagePullSecrets",
-            some(api.image_pull_secrets.as_ref().map(Vec::len)),
-            "not used: Orlop does not pull from registries yet",
         ),
     ];
     for (field, _, why) in runs_without.iter().filter(|(_, given, _)| *given) {

@@ -1,18 +1,18 @@
-//! Volumes and where containers mount them.
+//! Volumes.
 
-use super::{name, resource};
+use super::{name, projected, resource};
 use crate::field::{Findings, Path};
-use k8s_openapi::api::core::v1::{
-    EmptyDirVolumeSource, HostPathVolumeSource, KeyToPath as ApiItem, Volume, VolumeMount as ApiMount,
-};
-use orlop_model::{HostPathType, KeyToPath, MountPropagation, VolumeDesired, VolumeMount, VolumeSource};
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, KeyToPath as ApiItem, Volume};
+use orlop_model::{HostPathType, KeyToPath, VolumeDesired, VolumeSource};
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-const FILE_MODE_DEFAULT: u32 = 0o644;
+/// The API server's default of `defaultMode`.
+pub(super) const FILE_MODE_DEFAULT: u32 = 0o644;
 
 /// `spec.volumes`; those in error are left out.
-pub(super) fn volumes(path: &Path, api: &[Volume], out: &mut Findings) -> Vec<VolumeDesired> {
+/// `containers` are the names of all containers, for `resourceFieldRef`.
+pub(super) fn volumes(path: &Path, api: &[Volume], containers: &[&str], out: &mut Findings) -> Vec<VolumeDesired> {
     let mut names = HashSet::new();
     let mut volumes = Vec::new();
     for (index, volume) in api.iter().enumerate() {
@@ -21,7 +21,7 @@ pub(super) fn volumes(path: &Path, api: &[Volume], out: &mut Findings) -> Vec<Vo
         if !volume.name.is_empty() && !names.insert(volume.name.as_str()) {
             out.duplicate(&path.child("name"), &volume.name);
         }
-        let source = source(&path, volume, out);
+        let source = source(&path, volume, containers, out);
         volumes.extend(source.map(|source| VolumeDesired { name: volume.name.clone(), source }));
     }
     volumes
@@ -38,7 +38,7 @@ fn other_kinds(volume: &Volume) -> Vec<&'static str> {
         cinder,
         config_map: _,
         csi,
-        downward_api,
+        downward_api: _,
         empty_dir: _,
         ephemeral,
         fc,
@@ -55,7 +55,7 @@ fn other_kinds(volume: &Volume) -> Vec<&'static str> {
         persistent_volume_claim,
         photon_persistent_disk,
         portworx_volume,
-        projected,
+        projected: _,
         quobyte,
         rbd,
         scale_io,
@@ -70,7 +70,6 @@ fn other_kinds(volume: &Volume) -> Vec<&'static str> {
         ("cephfs", cephfs.is_some()),
         ("cinder", cinder.is_some()),
         ("csi", csi.is_some()),
-        ("downwardAPI", downward_api.is_some()),
         ("ephemeral", ephemeral.is_some()),
         ("fc", fc.is_some()),
         ("flexVolume", flex_volume.is_some()),
@@ -84,7 +83,6 @@ fn other_kinds(volume: &Volume) -> Vec<&'static str> {
         ("persistentVolumeClaim", persistent_volume_claim.is_some()),
         ("photonPersistentDisk", photon_persistent_disk.is_some()),
         ("portworxVolume", portworx_volume.is_some()),
-        ("projected", projected.is_some()),
         ("quobyte", quobyte.is_some()),
         ("rbd", rbd.is_some()),
         ("scaleIO", scale_io.is_some()),
@@ -96,7 +94,7 @@ fn other_kinds(volume: &Volume) -> Vec<&'static str> {
     .collect()
 }
 
-fn source(path: &Path, volume: &Volume, out: &mut Findings) -> Option<VolumeSource> {
+fn source(path: &Path, volume: &Volume, containers: &[&str], out: &mut Findings) -> Option<VolumeSource> {
     let mut kinds = other_kinds(volume);
     for kind in &kinds {
         out.not_yet(&path.child(kind));
@@ -138,6 +136,12 @@ fn source(path: &Path, volume: &Volume, out: &mut Findings) -> Option<VolumeSour
             optional: api.optional.unwrap_or(false),
         };
         take("secret", Some(source));
+    }
+    if let Some(api) = &volume.downward_api {
+        take("downwardAPI", Some(projected::downward_volume(&path.child("downwardAPI"), api, containers, out)));
+    }
+    if let Some(api) = &volume.projected {
+        take("projected", Some(projected::volume(&path.child("projected"), api, containers, out)));
     }
     match kinds.as_slice() {
         // The API server's default (SetDefaults_Volume).
@@ -202,7 +206,8 @@ fn host_path(path: &Path, api: &HostPathVolumeSource, out: &mut Findings) -> Opt
     Some(VolumeSource::HostPath { path: PathBuf::from(&api.path), kind })
 }
 
-fn mode(path: &Path, api: Option<i32>, out: &mut Findings) -> Option<u32> {
+/// Permission bits.
+pub(super) fn mode(path: &Path, api: Option<i32>, out: &mut Findings) -> Option<u32> {
     let value = api?;
     match u32::try_from(value) {
         Ok(bits) if bits <= 0o777 => Some(bits),
@@ -213,7 +218,8 @@ fn mode(path: &Path, api: Option<i32>, out: &mut Findings) -> Option<u32> {
     }
 }
 
-fn items(path: &Path, api: &[ApiItem], out: &mut Findings) -> Vec<KeyToPath> {
+/// `items` of a ConfigMap or Secret.
+pub(super) fn items(path: &Path, api: &[ApiItem], out: &mut Findings) -> Vec<KeyToPath> {
     let mut items = Vec::new();
     for (index, item) in api.iter().enumerate() {
         let path = path.index(index);
@@ -225,79 +231,4 @@ fn items(path: &Path, api: &[ApiItem], out: &mut Findings) -> Vec<KeyToPath> {
         items.push(KeyToPath { key: item.key.clone(), path: PathBuf::from(&item.path), mode });
     }
     items
-}
-
-/// One container's mounts. `volumes` are the names that `spec.volumes` has,
-/// those in error included.
-pub(super) fn mounts(
-    path: &Path,
-    api: &[ApiMount],
-    volumes: &[&str],
-    privileged: bool,
-    out: &mut Findings,
-) -> Vec<VolumeMount> {
-    let mut targets = HashSet::new();
-    let mut mounts = Vec::new();
-    for (index, mount) in api.iter().enumerate() {
-        let path = path.index(index);
-        if mount.name.is_empty() {
-            out.required(&path.child("name"), "");
-        } else if !volumes.contains(&mount.name.as_str()) {
-            out.not_found(&path.child("name"), &mount.name);
-        }
-        let target = path.child("mountPath");
-        if mount.mount_path.is_empty() {
-            out.required(&target, "");
-        } else if !targets.insert(mount.mount_path.as_str()) {
-            out.invalid(&target, &mount.mount_path, "must be unique");
-        } else if mount.mount_path.contains(':') {
-            out.invalid(&target, &mount.mount_path, "must not contain ':'");
-        } else {
-            name::no_back_steps(&target, &mount.mount_path, out);
-        }
-        let sub_path = mount.sub_path.as_deref().filter(|text| !text.is_empty());
-        if let Some(text) = sub_path {
-            name::relative_path(&path.child("subPath"), text, out);
-        }
-        if mount.sub_path_expr.as_deref().is_some_and(|text| !text.is_empty()) {
-            out.not_yet(&path.child("subPathExpr"));
-        }
-        recursive_read_only(&path.child("recursiveReadOnly"), mount, out);
-        // The kubelet takes a relative path from the root.
-        let slash = if mount.mount_path.starts_with('/') { "" } else { "/" };
-        mounts.push(VolumeMount {
-            volume: mount.name.clone(),
-            mount_path: PathBuf::from(format!("{slash}{}", mount.mount_path)),
-            sub_path: sub_path.map(PathBuf::from),
-            read_only: mount.read_only.unwrap_or(false),
-            propagation: propagation(&path.child("mountPropagation"), mount, privileged, out),
-        });
-    }
-    mounts
-}
-
-fn recursive_read_only(path: &Path, mount: &ApiMount, out: &mut Findings) {
-    match mount.recursive_read_only.as_deref() {
-        None | Some("Disabled") => {}
-        Some("IfPossible") => out.warn(path, "mounts below the volume stay writable: not supported by Orlop yet"),
-        Some("Enabled") => out.not_yet(path),
-        Some(other) => out.unsupported(path, other, &["Disabled", "Enabled", "IfPossible"]),
-    }
-}
-
-fn propagation(path: &Path, mount: &ApiMount, privileged: bool, out: &mut Findings) -> MountPropagation {
-    match mount.mount_propagation.as_deref() {
-        None | Some("None") => MountPropagation::None,
-        Some("HostToContainer") => MountPropagation::HostToContainer,
-        Some("Bidirectional") => {
-            if !privileged {
-                out.forbidden(path, "Bidirectional mount propagation is available only to privileged containers");
-            }
-            MountPropagation::Bidirectional
-        }
-        Some(other) => {
-            out.unsupported(path, other, &["Bidirectional", "HostToContainer", "None"]);
-            MountPropagation::None
-        }
-    }
 }

@@ -114,11 +114,8 @@ fn host_names() {
     for (fields, name, want) in [
         ("", "web", ("web", None)),
         ("hostname: h, subdomain: s", "web", ("h", Some("s.default.svc.cluster.local"))),
-        (
-            "hostname: h, subdomain: s, setHostnameAsFQDN: true",
-            "web",
-            ("h.s.default.svc.cluster.local", Some("s.default.svc.cluster.local")),
-        ),
+        ("hostname: h, subdomain: s, setHostnameAsFQDN: true", "web", ("h", Some("s.default.svc.cluster.local"))),
+        ("hostname: h, subdomain: s, hostnameOverride: o.p", "web", ("o.p", None)),
         ("hostNetwork: true, hostname: h", "web", ("node-one", None)),
         ("", "a.b", ("a.b", None)),
         ("", &format!("{}-x", "a".repeat(62)), (&"a".repeat(62), None)),
@@ -128,6 +125,20 @@ fn host_names() {
         let got = admit_pod(&pod).unwrap().pod;
         assert_eq!((got.hostname.as_str(), got.domain.as_deref()), want, "{fields} {name}");
     }
+    let kernel = |fields: &str| {
+        let name = desired(&format!("{{containers: [{{name: a, image: x}}], {fields}}}")).kernel_hostname();
+        name.map_err(|error| error.to_string())
+    };
+    assert_eq!(kernel("hostname: h, subdomain: s").unwrap(), "h");
+    assert_eq!(kernel("hostname: h, setHostnameAsFQDN: true").unwrap(), "h");
+    assert_eq!(kernel("hostname: h, subdomain: s, setHostnameAsFQDN: true").unwrap(), "h.s.default.svc.cluster.local");
+    let long = "l".repeat(40);
+    assert_eq!(
+        kernel(&format!("hostname: {long}, subdomain: s, setHostnameAsFQDN: true")).unwrap_err(),
+        format!(
+            "failed to construct FQDN from pod hostname and cluster domain, FQDN {long}.s.default.svc.cluster.local is too long (64 characters is the max, 68 characters requested)"
+        )
+    );
 }
 
 #[test]

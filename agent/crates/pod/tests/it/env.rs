@@ -1,6 +1,7 @@
 //! Environments: sources, order, expansion, and what is missing.
 
 use crate::desired::desired;
+use orlop_model::NodeAllocatable;
 use orlop_pod::Objects;
 use orlop_pod::env::{EnvContext, ResolvedEnv, resolve};
 use std::collections::BTreeMap;
@@ -39,9 +40,8 @@ fn resolved(fields: &str) -> Result<ResolvedEnv, String> {
         pod_ips: &ips,
         host_ips: &["192.0.2.1".parse().unwrap()],
         image_env: &image_env,
-        node_cpu_milli: 2000,
-        node_memory: 4 << 30,
-        node_storage: 10 << 30,
+        allocatable: NodeAllocatable { cpu_milli: 2000, memory: 4 << 30, ephemeral_storage: 10 << 30, pods: 110 },
+        services: &[],
     };
     resolve(&pod.containers[0], &pod, &cx).map_err(|error| error.to_string())
 }

@@ -1,5 +1,8 @@
 //! What is refused or warned of, and in which words.
 
+mod spec;
+mod volumes;
+
 use crate::desired::{admit_pod, pod, with};
 use orlop_pod::Rejection;
 
@@ -37,6 +40,7 @@ fn check_spec(rows: &[(&str, &str)]) {
 }
 
 const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 
 #[test]
 fn names_and_images() {
@@ -170,7 +174,7 @@ fn env() {
         (&format!("{from} {{secretKeyRef: {{key: k}}}}}}]"), "env[0].valueFrom.secretKeyRef.name: Required value"),
         (
             &format!("{from} {{resourceFieldRef: {{resource: limits.gpu}}}}}}]"),
-            "env[0].valueFrom.resourceFieldRef.resource: Unsupported value: \"limits.gpu\": supported values: \"limits.cpu\", \"limits.ephemeral-storage\", \"limits.memory\", \"requests.cpu\", \"requests.memory\"",
+            "env[0].valueFrom.resourceFieldRef.resource: Unsupported value: \"limits.gpu\": supported values: \"limits.cpu\", \"limits.ephemeral-storage\", \"limits.memory\", \"requests.cpu\", \"requests.ephemeral-storage\", \"requests.memory\"",
         ),
         (
             &format!("{from} {{resourceFieldRef: {{resource: limits.cpu, containerName: z}}}}}}]"),
@@ -239,94 +243,6 @@ fn probes() {
 }
 
 #[test]
-fn volumes_and_mounts() {
-    check_spec(&[
-        ("volumes: [{emptyDir: {}}]", "volumes[0].name: Required value"),
-        ("volumes: [{name: v}, {name: v}]", "volumes[1].name: Duplicate value: \"v\""),
-        (
-            "volumes: [{name: v, emptyDir: {}, hostPath: {path: /x}}]",
-            "volumes[0].hostPath: Forbidden: may not specify more than 1 volume type",
-        ),
-        ("volumes: [{name: v, nfs: {server: s, path: /}}]", "volumes[0].nfs: Forbidden: not supported by Orlop yet"),
-        (
-            "volumes: [{name: v, persistentVolumeClaim: {claimName: c}}]",
-            "volumes[0].persistentVolumeClaim: Forbidden: not supported by Orlop yet",
-        ),
-        (
-            "volumes: [{name: v, projected: {sources: []}}]",
-            "volumes[0].projected: Forbidden: not supported by Orlop yet",
-        ),
-        ("volumes: [{name: v, hostPath: {}}]", "volumes[0].hostPath.path: Required value"),
-        (
-            "volumes: [{name: v, hostPath: {path: x}}]",
-            "volumes[0].hostPath.path: Invalid value: \"x\": must be an absolute path",
-        ),
-        (
-            "volumes: [{name: v, hostPath: {path: /a/../b}}]",
-            "volumes[0].hostPath.path: Invalid value: \"/a/../b\": must not contain '..'",
-        ),
-        (
-            "volumes: [{name: v, hostPath: {path: /a, type: Folder}}]",
-            "volumes[0].hostPath.type: Unsupported value: \"Folder\": supported values: \"\", \"BlockDevice\", \"CharDevice\", \"Directory\", \"DirectoryOrCreate\", \"File\", \"FileOrCreate\", \"Socket\"",
-        ),
-        (
-            "volumes: [{name: v, emptyDir: {medium: Disk}}]",
-            "volumes[0].emptyDir.medium: Unsupported value: \"Disk\": supported values: \"\", \"HugePages\", \"Memory\"",
-        ),
-        (
-            "volumes: [{name: v, emptyDir: {medium: HugePages}}]",
-            "volumes[0].emptyDir.medium: Forbidden: not supported by Orlop yet",
-        ),
-        (
-            "volumes: [{name: v, emptyDir: {sizeLimit: 1Gi}}]",
-            "warning: volumes[0].emptyDir.sizeLimit: not enforced by Orlop yet on a disk",
-        ),
-        ("volumes: [{name: v, emptyDir: {medium: Memory, sizeLimit: 1Gi}}]", ""),
-        ("volumes: [{name: v, configMap: {}}]", "volumes[0].configMap.name: Required value"),
-        ("volumes: [{name: v, secret: {}}]", "volumes[0].secret.secretName: Required value"),
-        (
-            "volumes: [{name: v, secret: {secretName: s, defaultMode: 512}}]",
-            "volumes[0].secret.defaultMode: Invalid value: 512: must be a number between 0 and 0777 (octal), both inclusive",
-        ),
-        (
-            "volumes: [{name: v, configMap: {name: c, items: [{key: k, path: /x}, {path: a/../b}]}}]",
-            "volumes[0].configMap.items[0].path: Invalid value: \"/x\": must be a relative path\nvolumes[0].configMap.items[1].key: Required value\nvolumes[0].configMap.items[1].path: Invalid value: \"a/../b\": must not contain '..'",
-        ),
-    ]);
-    check_container(&[
-        ("volumeMounts: [{name: v, mountPath: /x}]", "volumeMounts[0].name: Not found: \"v\""),
-        ("volumeDevices: [{name: v, devicePath: /x}]", "volumeDevices: Forbidden: not supported by Orlop yet"),
-    ]);
-    for (mount, want) in [
-        ("", "mountPath: Required value"),
-        ("mountPath: \"/a:b\"", "mountPath: Invalid value: \"/a:b\": must not contain ':'"),
-        ("mountPath: /a/../b", "mountPath: Invalid value: \"/a/../b\": must not contain '..'"),
-        ("mountPath: /a, subPath: /b", "subPath: Invalid value: \"/b\": must be a relative path"),
-        ("mountPath: /a, subPath: ../b", "subPath: Invalid value: \"../b\": must not contain '..'"),
-        ("mountPath: /a, subPathExpr: $(X)", "subPathExpr: Forbidden: not supported by Orlop yet"),
-        ("mountPath: /a, recursiveReadOnly: Enabled", "recursiveReadOnly: Forbidden: not supported by Orlop yet"),
-        (
-            "mountPath: /a, mountPropagation: Bidirectional",
-            "mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers",
-        ),
-        (
-            "mountPath: /a, mountPropagation: x",
-            "mountPropagation: Unsupported value: \"x\": supported values: \"Bidirectional\", \"HostToContainer\", \"None\"",
-        ),
-    ] {
-        let spec = format!("{{volumes: [{{name: v}}], {}}}", with(&format!("volumeMounts: [{{name: v, {mount}}}]")));
-        check(&spec, &format!("spec.containers[0].volumeMounts[0].{want}"));
-    }
-    check(
-        &format!(
-            "{{volumes: [{{name: v}}], {}}}",
-            with("volumeMounts: [{name: v, mountPath: /a}, {name: v, mountPath: /a}]")
-        ),
-        "spec.containers[0].volumeMounts[1].mountPath: Invalid value: \"/a\": must be unique",
-    );
-}
-
-#[test]
 fn resources() {
     check_container(&[
         (
@@ -354,142 +270,6 @@ fn resources() {
             "resources.limits.gpu: Invalid value: \"gpu\": must be a standard resource for containers",
         ),
         ("resources: {claims: [{name: c}]}", "resources.claims: Forbidden: not supported by Orlop yet"),
-    ]);
-}
-
-#[test]
-fn what_orlop_does_not_do_is_never_ignored() {
-    let later = "Forbidden: not supported by Orlop yet";
-    check_container(&[
-        ("lifecycle: {preStop: {exec: {command: [x]}}}", &format!("lifecycle.preStop: {later}")),
-        ("lifecycle: {postStart: {exec: {command: [x]}}}", &format!("lifecycle.postStart: {later}")),
-        ("lifecycle: {stopSignal: SIGUSR1}", &format!("lifecycle.stopSignal: {later}")),
-        ("restartPolicy: Always", &format!("restartPolicy: {later}")),
-        ("securityContext: {procMount: Unmasked}", &format!("securityContext.procMount: {later}")),
-        ("securityContext: {appArmorProfile: {type: Localhost}}", &format!("securityContext.appArmorProfile: {later}")),
-    ]);
-    check(
-        "{containers: [{name: a, image: x:1}], initContainers: [{name: s, image: x:1, restartPolicy: Always}]}",
-        "spec.initContainers[0].restartPolicy: Forbidden: not supported by Orlop yet",
-    );
-    check_spec(&[
-        ("hostUsers: false", &format!("hostUsers: {later}")),
-        ("hostUsers: true", ""),
-        ("runtimeClassName: gvisor", &format!("runtimeClassName: {later}")),
-        ("readinessGates: [{conditionType: x}]", &format!("readinessGates: {later}")),
-        ("schedulingGates: [{name: x}]", &format!("schedulingGates: {later}")),
-        ("resourceClaims: [{name: x}]", &format!("resourceClaims: {later}")),
-        ("resources: {limits: {cpu: 1}}", &format!("resources: {later}")),
-        ("hostnameOverride: x", &format!("hostnameOverride: {later}")),
-        (
-            "securityContext: {supplementalGroupsPolicy: Strict}",
-            &format!("securityContext.supplementalGroupsPolicy: {later}"),
-        ),
-        ("os: {name: windows}", "os.name: Unsupported value: \"windows\": supported values: \"linux\""),
-        ("nodeName: n2", "nodeName: Invalid value: \"n2\": this node is \"n1\""),
-        ("nodeName: n1, nodeSelector: {disk: ssd}", ""),
-        ("nodeSelector: {disk: ssd}", "warning: nodeSelector: there is no scheduler here: the pod runs on this node"),
-        ("affinity: {}", "warning: affinity: there is no scheduler here: the pod runs on this node"),
-        ("enableServiceLinks: false", ""),
-        ("enableServiceLinks: true", "warning: enableServiceLinks: no variables are made of Services by Orlop yet"),
-        (
-            "automountServiceAccountToken: true",
-            "warning: automountServiceAccountToken: no token is mounted: not supported by Orlop yet",
-        ),
-        (
-            "imagePullSecrets: [{name: s}]",
-            "warning: imagePullSecrets: not used: Orlop does not pull from registries yet",
-        ),
-        (
-            "ephemeralContainers: [{name: d, image: x:1}]",
-            "warning: ephemeralContainers: not supported by Orlop yet: they are not started",
-        ),
-        ("tolerations: [{operator: Exists}], priority: 5, schedulerName: s", ""),
-    ]);
-    let rejection = admit_pod(&pod("{hostUsers: false, containers: [{name: a, image: x:1}]}")).unwrap_err();
-    assert_eq!(rejection.reason, "NotSupported");
-}
-
-#[test]
-fn the_pods_own_fields() {
-    check_spec(&[
-        (
-            "restartPolicy: Sometimes",
-            "restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"Never\", \"OnFailure\"",
-        ),
-        (
-            "terminationGracePeriodSeconds: -1",
-            "terminationGracePeriodSeconds: Invalid value: -1: must be greater than or equal to 0",
-        ),
-        (
-            "activeDeadlineSeconds: 0",
-            "activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive",
-        ),
-        (
-            "dnsPolicy: Cluster",
-            "dnsPolicy: Unsupported value: \"Cluster\": supported values: \"ClusterFirst\", \"ClusterFirstWithHostNet\", \"Default\", \"None\"",
-        ),
-        (
-            "dnsPolicy: None",
-            "dnsConfig.nameservers: Required value: must provide at least one DNS nameserver when `dnsPolicy` is None",
-        ),
-        (
-            "dnsConfig: {nameservers: [x]}",
-            "dnsConfig.nameservers[0]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-        ),
-        (
-            "hostAliases: [{ip: 10.0.0.300, hostnames: [a]}]",
-            "hostAliases[0].ip: Invalid value: \"10.0.0.300\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-        ),
-        ("hostname: a_b", &format!("hostname: Invalid value: \"a_b\": {LABEL}")),
-        ("subdomain: a.b", &format!("subdomain: Invalid value: \"a.b\": {LABEL}")),
-        (
-            "shareProcessNamespace: true, hostPID: true",
-            "shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID cannot both be enabled",
-        ),
-        (
-            "securityContext: {runAsUser: -1, fsGroup: 4294967296}",
-            "securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive\nsecurityContext.fsGroup: Invalid value: 4294967296: must be between 0 and 2147483647, inclusive",
-        ),
-        (
-            "securityContext: {sysctls: [{name: kernel.msgmax, value: \"1\"}]}",
-            "securityContext.sysctls[0].name: Forbidden: unsafe sysctls must be allowed in the node's configuration",
-        ),
-        ("securityContext: {sysctls: [{name: net.ipv4.tcp_syncookies, value: \"1\"}]}", ""),
-        (
-            "hostNetwork: true, securityContext: {sysctls: [{name: net.ipv4.tcp_syncookies, value: \"1\"}]}",
-            "securityContext.sysctls[0].name: Invalid value: \"net.ipv4.tcp_syncookies\": may not be set in a pod that uses the node's own namespace for it",
-        ),
-        (
-            "securityContext: {sysctls: [{name: ../../etc, value: \"1\"}]}",
-            "securityContext.sysctls[0].name: Invalid value: \"../../etc\": is not the name of a sysctl",
-        ),
-        (
-            "securityContext: {seccompProfile: {type: Localhost}}",
-            "securityContext.seccompProfile.localhostProfile: Required value: must be set when seccomp type is Localhost",
-        ),
-    ]);
-    check_container(&[
-        (
-            "securityContext: {privileged: true, allowPrivilegeEscalation: false}",
-            "securityContext.allowPrivilegeEscalation: Invalid value: false: cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
-        ),
-        (
-            "securityContext: {capabilities: {add: [net-admin]}}",
-            "securityContext.capabilities.add[0]: Invalid value: \"net-admin\": is not the name of a capability",
-        ),
-        (
-            "securityContext: {seccompProfile: {type: Strict}}",
-            "securityContext.seccompProfile.type: Unsupported value: \"Strict\": supported values: \"Localhost\", \"RuntimeDefault\", \"Unconfined\"",
-        ),
-        (
-            "imagePullPolicy: Sometimes",
-            "imagePullPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"IfNotPresent\", \"Never\"",
-        ),
-        (
-            "terminationMessagePolicy: Log",
-            "terminationMessagePolicy: Unsupported value: \"Log\": supported values: \"FallbackToLogsOnError\", \"File\"",
-        ),
     ]);
 }
 

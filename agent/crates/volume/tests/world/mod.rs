@@ -4,11 +4,10 @@
 
 use nix::sched::{CloneFlags, unshare};
 use orlop_model::{
-    ContainerDesired, ContainerName, ContainerResources, ContainerRole, ContainerSecurity, DnsDesired, ImageRef,
-    MountPropagation, PodDesired, PodKey, PodResources, PodSecurity, PodUid, PullPolicy, QosClass, RestartPolicy,
-    SeccompProfile, TerminationMessagePolicy, VolumeDesired, VolumeMount, VolumeSource,
+    ContainerDesired, ContainerName, ImageRef, MountPropagation, NodeAllocatable, PodDesired, PodKey, PodUid, TokenAsk,
+    VolumeDesired, VolumeMount, VolumeSource,
 };
-use orlop_volume::{ObjectData, Objects, Roots};
+use orlop_volume::{ObjectData, Objects, Roots, Sources};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,32 +43,8 @@ impl World {
 
     pub fn pod(&self, volumes: Vec<(&str, VolumeSource)>) -> PodDesired {
         let volumes = volumes.into_iter().map(|(name, source)| VolumeDesired { name: name.into(), source }).collect();
-        PodDesired {
-            uid: PodUid::new("0b5c1a9e-6f6e-4c7e-9c5b-2a5f7f4f9a11").unwrap(),
-            key: PodKey::new("default", "web").unwrap(),
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
-            node_name: "n1".into(),
-            service_account: "default".into(),
-            host_network: false,
-            host_pid: false,
-            host_ipc: false,
-            share_process_namespace: false,
-            hostname: "web".into(),
-            domain: None,
-            restart_policy: RestartPolicy::Always,
-            termination_grace_secs: 30,
-            active_deadline_secs: None,
-            containers: Vec::new(),
-            volumes,
-            qos: QosClass::BestEffort,
-            resources: PodResources::default(),
-            security: PodSecurity::default(),
-            dns: DnsDesired::default(),
-            host_aliases: Vec::new(),
-            deletion: None,
-            spec_hash: 0,
-        }
+        let uid = PodUid::new("0b5c1a9e-6f6e-4c7e-9c5b-2a5f7f4f9a11").unwrap();
+        PodDesired { volumes, node_name: "n1".into(), ..PodDesired::new(uid, PodKey::new("default", "web").unwrap()) }
     }
 }
 
@@ -85,38 +60,8 @@ pub fn container(volume: &str, sub_path: Option<&str>) -> ContainerDesired {
     // One container a sub-path, as the pod's validation demands distinct mounts.
     let name: String =
         sub_path.unwrap_or("whole").chars().map(|c| if c.is_ascii_lowercase() { c } else { 'x' }).collect();
-    ContainerDesired {
-        name: ContainerName::new(name).unwrap(),
-        role: ContainerRole::Main,
-        image: ImageRef::new("busybox").unwrap(),
-        pull_policy: PullPolicy::IfNotPresent,
-        command: Vec::new(),
-        args: Vec::new(),
-        working_dir: None,
-        env_from: Vec::new(),
-        env: Vec::new(),
-        ports: Vec::new(),
-        mounts: vec![mount],
-        resources: ContainerResources::default(),
-        security: ContainerSecurity {
-            run_as_user: None,
-            run_as_group: None,
-            run_as_non_root: false,
-            privileged: false,
-            read_only_root: false,
-            allow_privilege_escalation: true,
-            capabilities_add: Vec::new(),
-            capabilities_drop: Vec::new(),
-            seccomp: SeccompProfile::Unconfined,
-        },
-        startup: None,
-        liveness: None,
-        readiness: None,
-        tty: false,
-        stdin: false,
-        termination_message_path: "/dev/termination-log".into(),
-        termination_message_policy: TerminationMessagePolicy::File,
-    }
+    let named = ContainerDesired::new(ContainerName::new(name).unwrap(), ImageRef::new("busybox").unwrap());
+    ContainerDesired { mounts: vec![mount], ..named }
 }
 
 pub fn empty_dir(memory: bool, size_limit: Option<u64>) -> VolumeSource {
@@ -132,10 +77,17 @@ pub fn secret(name: &str) -> VolumeSource {
 }
 
 /// Objects in memory, all in the namespace `default`.
-#[derive(Default)]
 pub struct Store {
     pub config_maps: BTreeMap<String, ObjectData>,
     pub secrets: BTreeMap<String, ObjectData>,
+    /// The API server's answer to every request for a token, after the audience.
+    pub token: Result<String, String>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::new(&[], &[])
+    }
 }
 
 impl Store {
@@ -148,7 +100,14 @@ impl Store {
             }
             all
         };
-        Self { config_maps: collect(config_maps), secrets: collect(secrets) }
+        Self { config_maps: collect(config_maps), secrets: collect(secrets), token: Ok("one".into()) }
+    }
+}
+
+impl Store {
+    pub fn sources(&self) -> Sources<'_> {
+        let allocatable = NodeAllocatable { cpu_milli: 2000, memory: 1 << 30, ephemeral_storage: 1 << 30, pods: 110 };
+        Sources { objects: self, allocatable }
     }
 }
 
@@ -158,6 +117,10 @@ impl Objects for Store {
     }
     fn secret(&self, namespace: &str, name: &str) -> Option<ObjectData> {
         (namespace == "default").then(|| self.secrets.get(name).cloned()).flatten()
+    }
+    fn token(&self, pod: &PodDesired, ask: &TokenAsk) -> Result<String, String> {
+        let audience = ask.audience.as_deref().unwrap_or("api");
+        self.token.clone().map(|token| format!("{}/{audience}/{token}", pod.service_account))
     }
 }
 
