@@ -57,7 +57,7 @@ pub fn verify_cluster_info(
         .get(&format!("{SIGNATURE_PREFIX}{}", token.id()))
         .filter(|text| !text.is_empty())
         .ok_or_else(|| PkiError::Unsigned { token_id: token.id().into() })?;
-    if !signed(signature, kubeconfig, token) {
+    if !signed(signature, kubeconfig, token.id(), token.secret()) {
         return Err(PkiError::BadSignature { token_id: token.id().into() });
     }
     let cluster = cluster_in(kubeconfig)?;
@@ -76,9 +76,9 @@ pub fn verify_cluster_info(
 
 /// Whether `signature` is `HEADER..MAC` with HEADER the base64url of the very header that Kubernetes writes and
 /// MAC the HMAC-SHA256 of `HEADER.base64url(content)`.
-fn signed(signature: &str, content: &str, token: &BootstrapToken) -> bool {
+fn signed(signature: &str, content: &str, token_id: &str, token_secret: &str) -> bool {
     // The header is not read but written: nobody else chooses the algorithm.
-    let header = BASE64_URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"HS256","kid":"{}"}}"#, token.id()));
+    let header = BASE64_URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"HS256","kid":"{token_id}"}}"#));
     let Some(mac) = signature
         .strip_prefix(&header)
         .and_then(|rest| rest.strip_prefix(".."))
@@ -87,7 +87,7 @@ fn signed(signature: &str, content: &str, token: &BootstrapToken) -> bool {
         return false;
     };
     let signed = format!("{header}.{}", BASE64_URL_SAFE_NO_PAD.encode(content));
-    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, token.secret().as_bytes());
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, token_secret.as_bytes());
     ring::hmac::verify(&key, signed.as_bytes(), &mac).is_ok()
 }
 
@@ -166,4 +166,58 @@ fn cluster_in(kubeconfig: &str) -> Result<Cluster, PkiError> {
         .find(|it| Some(&it.name) == name.as_ref())
         .map(|it| it.cluster)
         .ok_or_else(|| PkiError::ClusterInfo { problem: "it names no cluster for its current context".into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{cluster_in, signed};
+
+    const CONTENT: &str = "Hello from the other side. I must have called a thousand times.";
+    const SIGNATURE: &str = "eyJhbGciOiJIUzI1NiIsImtpZCI6Impvc2h1YSJ9..VShe2taLd-YTrmWuRkcL_8QTNDHYxQIEBsAYYiIj1_8";
+
+    #[track_caller]
+    fn check(signature: &str, content: &str, id: &str, secret: &str, want: bool) {
+        assert_eq!(signed(signature, content, id, secret), want);
+    }
+
+    #[test]
+    fn signatures_of_kubernetes_are_understood() {
+        // The vectors of k8s.io/cluster-bootstrap.
+        check(SIGNATURE, CONTENT, "joshua", "my voice is my passcode", true);
+        let nothing = "eyJhbGciOiJIUzI1NiIsImtpZCI6Impvc2h1YSJ9..7Ui1ALizW4jXphVUB7xUqC9vLYLL9RZeOFfVLoB7Tgk";
+        check(nothing, "", "joshua", "my voice is my passcode", true);
+        check(SIGNATURE, CONTENT, "joshua", "my voice is my passport", false);
+        check(SIGNATURE, CONTENT, "david", "my voice is my passcode", false);
+        check(&format!("{SIGNATURE}foo"), CONTENT, "joshua", "my voice is my passcode", false);
+        check(&SIGNATURE.replace("..", "."), CONTENT, "joshua", "my voice is my passcode", false);
+        // {"alg":"none","kid":"joshua"}, without a MAC.
+        check("eyJhbGciOiJub25lIiwia2lkIjoiam9zaHVhIn0..", CONTENT, "joshua", "my voice is my passcode", false);
+        check("", CONTENT, "joshua", "my voice is my passcode", false);
+    }
+
+    #[test]
+    fn the_cluster_is_the_unnamed_or_the_current_one() {
+        #[track_caller]
+        fn check(text: &str, want: Result<&str, &str>) {
+            match (cluster_in(text), want) {
+                (Ok(cluster), Ok(server)) => assert_eq!(cluster.server, server),
+                (Err(err), Err(part)) => assert!(err.to_string().contains(part), "{err}"),
+                (Ok(_), Err(part)) => panic!("no error with {part:?}"),
+                (Err(err), Ok(_)) => panic!("{err}"),
+            }
+        }
+        check("{clusters: [{name: '', cluster: {server: a}}], contexts: null}", Ok("a"));
+        check("{clusters: [{name: x, cluster: {server: a}}, {cluster: {server: b}}]}", Ok("b"));
+        let context = "current-context: c, contexts: [{name: c, context: {cluster: y, user: u}}]";
+        check(
+            &format!(
+                "{{clusters: [{{name: x, cluster: {{server: a}}}}, {{name: y, cluster: {{server: b}}}}], {context}}}"
+            ),
+            Ok("b"),
+        );
+        check(&format!("{{clusters: [{{name: x, cluster: {{server: a}}}}], {context}}}"), Err("names no cluster"));
+        check("{clusters: [{name: x, cluster: {server: a}}], current-context: x}", Err("names no cluster"));
+        check("{clusters: 3}", Err("cannot be used"));
+        check("[", Err("cannot be used"));
+    }
 }

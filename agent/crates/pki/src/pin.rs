@@ -46,3 +46,34 @@ fn pin(text: &str) -> Result<String, PkiError> {
     }
     Ok(format!("sha256:{}", hex.to_ascii_lowercase()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::CaPins;
+
+    #[test]
+    fn pins_are_read_as_kubeadm_reads_them() {
+        #[track_caller]
+        fn check(text: &str, want: Result<&str, &str>) {
+            match (CaPins::parse(&[text]), want) {
+                (Ok(pins), Ok(want)) => assert_eq!(pins.pins, [want]),
+                (Err(err), Err(part)) => assert!(err.to_string().contains(part), "{err}"),
+                (got, want) => panic!("{got:?}, not {want:?}"),
+            }
+        }
+        let (lower, upper) = ("ab".repeat(32), "AB".repeat(32));
+        let want = format!("sha256:{lower}");
+        check(&want, Ok(&want));
+        check(&format!("SHA256:{upper}"), Ok(&want));
+        check(&lower, Err("has no colon"));
+        check(&format!("sha1:{lower}"), Err("unknown kind"));
+        check("sha256:abab", Err("has not 64 digits"));
+        check(&format!("sha256:{}", "xy".repeat(32)), Err("hexadecimal"));
+        check(&format!("sha256:{lower}:00"), Err("has not 64 digits"));
+    }
+
+    #[test]
+    fn no_pins_are_empty() {
+        assert!(CaPins::parse::<&str>(&[]).expect("nothing is wrong with nothing").is_empty());
+    }
+}

@@ -51,3 +51,34 @@ impl fmt::Debug for BootstrapToken {
         write!(f, "BootstrapToken({}.…)", self.id())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::BootstrapToken;
+
+    #[test]
+    fn only_what_kubeadm_makes_is_a_token() {
+        #[track_caller]
+        fn check(text: &str, want: Option<(&str, &str)>) {
+            let got = text.parse::<BootstrapToken>().ok();
+            assert_eq!(got.as_ref().map(|token| (token.id(), token.secret())), want);
+        }
+        check("abcdef.0123456789abcdef", Some(("abcdef", "0123456789abcdef")));
+        check("abcdef0123456789abcdef", None);
+        check("abcdef.0123456789abcde", None);
+        check("abcde.0123456789abcdef0", None);
+        check("ABCDEF.0123456789abcdef", None);
+        check("abcdef.0123456789abcde.", None);
+        check("abcdef.0123456789abcdef\n", None);
+        check("äbcde.0123456789abcdef", None);
+        check("", None);
+    }
+
+    #[test]
+    fn the_secret_is_not_shown() {
+        let token: BootstrapToken = "abcdef.0123456789abcdef".parse().expect("a token");
+        assert_eq!(format!("{token:?}"), "BootstrapToken(abcdef.…)");
+        let err = "abcdef.SECRET".parse::<BootstrapToken>().expect_err("no token").to_string();
+        assert!(err.contains("kubeadm token create") && !err.contains("SECRET"), "{err}");
+    }
+}

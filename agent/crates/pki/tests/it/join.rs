@@ -1,0 +1,124 @@
+//! The files of a join.
+
+use orlop_pki::{BootstrapToken, CaPins, ClusterInfo, JoinFiles, default_kubelet_configuration};
+use orlop_pki::{kubelet_configuration, verify_cluster_info};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+fn token() -> BootstrapToken {
+    "abcdef.0123456789abcdef".parse().expect("a token")
+}
+
+fn info() -> ClusterInfo {
+    let signature = "eyJhbGciOiJIUzI1NiIsImtpZCI6ImFiY2RlZiJ9..xsatGyVEVE2L4ysoT5ilcM35lh-6D8we-l71h3ii7W8";
+    let kubeconfig = include_str!("../data/cluster-info.yaml");
+    let data = [("kubeconfig", kubeconfig), ("jws-kubeconfig-abcdef", signature)];
+    let data = data.map(|(key, value)| (key.into(), value.into())).into();
+    verify_cluster_info(&data, &token(), &CaPins::default()).expect("trusted")
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("a file").permissions().mode() & 0o7777
+}
+
+#[test]
+fn a_join_can_be_run_twice_and_ended() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let files = JoinFiles::new(&folder.path().join("kubernetes"), &folder.path().join("kubelet"));
+    assert!(!files.joined());
+    files.write(&info(), &token(), "first").expect("written");
+    assert!(files.joined());
+    fs::write(&files.ca, "the administrator's").expect("a file");
+    files.write(&info(), &token(), "second").expect("written again");
+    assert_eq!(fs::read_to_string(&files.configuration).expect("a file"), "second");
+    assert_eq!(fs::read_to_string(&files.ca).expect("a file"), "the administrator's");
+    assert_eq!(mode(&files.bootstrap_kubeconfig), 0o600);
+    assert_eq!((mode(&files.ca), mode(&files.configuration)), (0o644, 0o644));
+
+    files.write_kubeconfig("https://10.0.0.1:6443", "CA", Path::new("/pki/current.pem")).expect("written");
+    assert_eq!(mode(&files.kubeconfig), 0o600);
+    files.drop_bootstrap().expect("removed");
+    files.drop_bootstrap().expect("nothing to remove is fine");
+    assert!(files.joined() && !files.bootstrap_kubeconfig.exists());
+}
+
+#[test]
+fn kubeconfigs_have_the_names_of_kubeadm_and_kubelet() {
+    let text = orlop_pki::bootstrap_kubeconfig("https://10.0.0.1:6443", "CA", &token()).expect("a kubeconfig");
+    let want = "\
+apiVersion: v1
+kind: Config
+clusters:
+- name: kubernetes
+  cluster:
+    certificate-authority-data: Q0E=
+    server: https://10.0.0.1:6443
+contexts:
+- name: tls-bootstrap-token-user@kubernetes
+  context:
+    cluster: kubernetes
+    user: tls-bootstrap-token-user
+current-context: tls-bootstrap-token-user@kubernetes
+users:
+- name: tls-bootstrap-token-user
+  user:
+    token: abcdef.0123456789abcdef
+";
+    assert_eq!(text, want);
+    let current = Path::new("/var/lib/kubelet/pki/kubelet-client-current.pem");
+    let text = orlop_pki::kubelet_kubeconfig("https://10.0.0.1:6443", "CA", current).expect("a kubeconfig");
+    let want = "\
+apiVersion: v1
+kind: Config
+clusters:
+- name: default-cluster
+  cluster:
+    certificate-authority-data: Q0E=
+    server: https://10.0.0.1:6443
+contexts:
+- name: default-context
+  context:
+    cluster: default-cluster
+    namespace: default
+    user: default-auth
+current-context: default-context
+users:
+- name: default-auth
+  user:
+    client-certificate: /var/lib/kubelet/pki/kubelet-client-current.pem
+    client-key: /var/lib/kubelet/pki/kubelet-client-current.pem
+";
+    assert_eq!(text, want);
+}
+
+#[test]
+fn a_token_that_looks_like_a_number_stays_text() {
+    // 123456.7890123456789012 is a token and, unquoted in YAML, a number.
+    let token: BootstrapToken = "123456.7890123456789012".parse().expect("a token");
+    let text = orlop_pki::bootstrap_kubeconfig("https://10.0.0.1:6443", "CA", &token).expect("a kubeconfig");
+    let quoted = ["\"123456.7890123456789012\"", "'123456.7890123456789012'"];
+    assert!(quoted.iter().any(|it| text.contains(it)), "{text}");
+}
+
+#[test]
+fn kubeadms_configuration_is_taken_as_it_is() {
+    #[track_caller]
+    fn check(key: &str, text: &str, want: Result<(), &str>) {
+        let data = BTreeMap::from([(key.to_owned(), text.to_owned())]);
+        match (kubelet_configuration(&data), want) {
+            (Ok(got), Ok(())) => assert_eq!(got, text),
+            (Err(err), Err(part)) => assert!(err.to_string().contains(part), "{err}"),
+            (got, want) => panic!("{got:?}, not {want:?}"),
+        }
+    }
+    let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
+    check("kubelet", &format!("{head}clusterDNS:\n- 10.96.0.10\n"), Ok(()));
+    check("kubelet", &default_kubelet_configuration(Path::new("/pki/ca.crt"), &[]), Ok(()));
+    let dns = ["fd00::a".parse().expect("an address")];
+    check("kubelet", &default_kubelet_configuration(Path::new("/p k/ca.crt"), &dns), Ok(()));
+    check("kubelet-1.20", head, Err("no key kubelet"));
+    check("kubelet", "apiVersion: v1\nkind: Pod\n", Err("it is v1 Pod"));
+    check("kubelet", "[", Err("cannot be used"));
+}
