@@ -1,9 +1,15 @@
-//! The Services of the node: manifests and pods in, map operations out.
+//! The Services of the node: Services and endpoints in, map operations out. They
+//! come from manifests and the node's own pods, or from an API server.
 //!
 //! Every change is worked out and written at once under one lock, so that who
 //! tells a pod to end knows that no new connection reaches it any more.
 
-use crate::api::{BackendView, ServicePortView, ServiceView};
+mod cluster;
+mod view;
+
+#[expect(unused_imports, reason = "used once the API server's watches are wired")]
+pub(crate) use cluster::{ServiceEvent, SliceEvent};
+
 use crate::events::EventLog;
 use crate::manifest::ManifestSet;
 use crate::pod::chain;
@@ -11,13 +17,12 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use orlop_datapath::Datapath;
 use orlop_lb::{
-    Assignment, Compiler, Input, LbPlan, LbTables, PodEndpoint, Service, ServiceCidr, assign, describe,
+    Assignment, Cluster, Compiler, Input, LbPlan, LbTables, PodEndpoint, Service, ServiceCidr, assign,
     endpoints_from_pods,
 };
-use orlop_model::{EventKind, PodKey, PodUid, ServiceKey};
+use orlop_model::{EventKind, PodUid, ServiceKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Notify;
@@ -40,6 +45,8 @@ struct Inner {
     since: BTreeMap<ServiceKey, Timestamp>,
     pods: BTreeMap<PodUid, PodEndpoint>,
     assignment: Assignment,
+    /// What an API server says; empty without one.
+    cluster: Cluster,
 }
 
 impl Services {
@@ -64,7 +71,8 @@ impl Services {
     }
 
     /// Takes the maps as they are and makes them what is wanted: after this every
-    /// change is written at once.
+    /// change is written at once. What is not known by now is removed: the lists of
+    /// an API server must be whole, and the pods observed.
     ///
     /// # Errors
     /// The maps cannot be read.
@@ -72,8 +80,7 @@ impl Services {
         let mut inner = self.lock();
         let dump = self.datapath.dump()?;
         self.forget_counters_of_none(&dump)?;
-        let inputs: Vec<Input> = inner.wanted.values().map(|service| inner.input(service)).collect();
-        let (compiler, plan) = Compiler::restore(dump, inputs);
+        let (compiler, plan) = Compiler::restore(dump, inner.inputs());
         inner.compiler = compiler;
         inner.open = true;
         let changes = plan.0.len();
@@ -176,6 +183,7 @@ impl Services {
             Some(new) => inner.pods.insert(uid.clone(), new),
             None => inner.pods.remove(uid),
         };
+        let touched = inner.cluster.set_local_pod(uid, pod.as_ref());
         if !inner.open {
             return;
         }
@@ -186,6 +194,7 @@ impl Services {
             let plan = inner.compiler.set_endpoints(&service.key, endpoints);
             self.write(&plan, events);
         }
+        self.follow(&mut inner, &touched, events);
     }
 
     fn write(&self, plan: &LbPlan, events: &EventLog) {
@@ -218,90 +227,16 @@ impl Services {
             }
         }
     }
-
-    /// Services that select the pod, `namespace/name`.
-    pub fn of_pod(&self, key: &PodKey) -> Vec<String> {
-        let inner = self.lock();
-        let Some(pod) = inner.pods.values().find(|pod| pod.key == *key) else { return Vec::new() };
-        inner.wanted.values().filter(|s| s.selects(pod)).map(|s| s.key.to_string()).collect()
-    }
-
-    /// All services as the command line shows them.
-    pub fn views(&self) -> Vec<ServiceView> {
-        let inner = self.lock();
-        describe(&inner.compiler).into_iter().map(|view| inner.view(view)).collect()
-    }
-
-    /// Names of backends' counters: (service, backend) numbers to words.
-    pub fn names(&self) -> BTreeMap<(u32, u32), BackendName> {
-        let inner = self.lock();
-        let mut names = BTreeMap::new();
-        for service in describe(&inner.compiler) {
-            for port in &service.ports {
-                let label = if port.name.is_empty() { port.port.to_string() } else { port.name.clone() };
-                let ids = port.frontends.iter().filter_map(|frontend| frontend.service_id);
-                for id in ids.collect::<BTreeSet<u32>>() {
-                    // What found no backend is counted under number 0.
-                    let refused = format!("{}/{}:{label}", service.namespace, service.name);
-                    names.insert((id, 0), BackendName { service: refused, backend: "refused".to_owned(), pod: None });
-                    for backend in &port.backends {
-                        let Some(backend_id) = backend.backend_id else { continue };
-                        let name = BackendName {
-                            service: format!("{}/{}:{label}", service.namespace, service.name),
-                            backend: SocketAddr::new(backend.addr, backend.port).to_string(),
-                            pod: backend.pod.clone(),
-                        };
-                        names.insert((id, backend_id), name);
-                    }
-                }
-            }
-        }
-        names
-    }
-}
-
-/// A backend's counters in words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct BackendName {
-    /// `namespace/name:port`.
-    pub service: String,
-    /// `addr:port`.
-    pub backend: String,
-    /// The pod behind it.
-    pub pod: Option<String>,
 }
 
 impl Inner {
-    fn view(&self, view: orlop_lb::ServiceView) -> ServiceView {
-        let key = ServiceKey::new(&view.namespace, &view.name).ok();
-        let wanted = key.as_ref().and_then(|key| self.wanted.get(key));
-        let node_port = |port: &orlop_lb::PortView| {
-            let own = wanted?.ports.iter().find(|own| own.port == port.port && own.protocol == port.protocol);
-            own?.node_port
-        };
-        let ports = view.ports.iter().map(|port| ServicePortView {
-            name: (!port.name.is_empty()).then(|| port.name.clone()),
-            protocol: port.protocol.to_string(),
-            port: port.port,
-            node_port: node_port(port),
-            backends: port.backends.iter().map(backend_view).collect(),
-        });
-        ServiceView {
-            ports: ports.collect(),
-            created: key.as_ref().and_then(|key| self.since.get(key).copied()),
-            namespace: view.namespace,
-            name: view.name,
-            kind: view.kind,
-            cluster_ips: view.cluster_ips,
-        }
-    }
-
     fn input(&self, service: &Service) -> Input {
         let pods: Vec<PodEndpoint> = self.pods.values().filter(|pod| service.selects(pod)).cloned().collect();
         Input { service: service.clone(), endpoints: endpoints_from_pods(service, &pods) }
     }
-}
 
-fn backend_view(backend: &orlop_lb::BackendView) -> BackendView {
-    BackendView { addr: backend.addr, port: backend.port, state: backend.status.to_string(), pod: backend.pod.clone() }
+    /// All Services with their endpoints, one made at a time.
+    fn inputs(&self) -> impl Iterator<Item = Input> {
+        self.wanted.values().map(|service| self.input(service)).chain(self.cluster.inputs())
+    }
 }

@@ -57,8 +57,8 @@ pub struct FrontendView {
     pub taken_by: Option<String>,
 }
 
-/// What a backend does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// What a backend does, the better first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BackendStatus {
     /// Takes new connections.
@@ -99,10 +99,12 @@ pub struct BackendView {
     pub status: BackendStatus,
 }
 
-/// The Services that a compiler knows, by name.
+/// These Services, as given to a compiler, by name.
 #[must_use]
-pub fn describe(compiler: &Compiler) -> Vec<ServiceView> {
-    compiler.inputs().map(|input| service_view(compiler, input)).collect()
+pub fn describe(compiler: &Compiler, inputs: impl IntoIterator<Item = Input>) -> Vec<ServiceView> {
+    let mut views: Vec<ServiceView> = inputs.into_iter().map(|input| service_view(compiler, &input)).collect();
+    views.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    views
 }
 
 fn service_view(compiler: &Compiler, input: &Input) -> ServiceView {
@@ -129,7 +131,9 @@ fn port_view(compiler: &Compiler, input: &Input, port: &ServicePort) -> PortView
     }
     let mut backends: Vec<BackendView> =
         input.endpoints.iter().filter_map(|endpoint| backend_view(compiler, port, endpoint)).collect();
-    backends.sort_by_key(|backend| (backend.addr, backend.port));
+    backends.sort_by_key(|backend| (backend.addr, backend.port, backend.status));
+    // Two slices may tell of one address; the better counts, as in the tables.
+    backends.dedup_by_key(|backend| (backend.addr, backend.port));
     PortView {
         name: port.name.clone(),
         port: port.port,
@@ -152,7 +156,7 @@ fn frontend_view(compiler: &Compiler, service: &ServiceKey, key: FrontendKey, no
 }
 
 fn backend_view(compiler: &Compiler, port: &ServicePort, endpoint: &Endpoint) -> Option<BackendView> {
-    let target = *endpoint.ports.get(&port.name)?;
+    let target = endpoint.target(port)?;
     let name = (addr_bytes(endpoint.addr), port_bytes(target), port.protocol.number());
     let backend_id = compiler.ids().backend_of(&name);
     let active = backend_id

@@ -1,13 +1,13 @@
 //! Endpoints: where a Service's connections may go.
 
-use crate::{Service, TargetPort};
+use crate::{Service, ServicePort, TargetPort};
 use orlop_model::{PodKey, Protocol};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// One address behind a Service, as one element of an EndpointSlice.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// The address.
     pub addr: IpAddr,
@@ -21,9 +21,29 @@ pub struct Endpoint {
     pub serving: bool,
     /// Is being deleted.
     pub terminating: bool,
-    /// Target port by the Service port's name (`""` for an unnamed one). A Service
-    /// port that is missing here does not get this endpoint.
-    pub ports: BTreeMap<String, u16>,
+    /// Target ports, shared by the endpoints of one pod or slice. A Service port
+    /// that is missing here does not get this endpoint.
+    pub ports: Arc<[EndpointPort]>,
+}
+
+/// A port of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointPort {
+    /// Name of the Service port that it is for; `""` for an unnamed one.
+    pub name: Box<str>,
+    /// Transport; a Service port finds only its own.
+    pub protocol: Protocol,
+    /// The port.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// Where connections to this Service port go on this endpoint.
+    #[must_use]
+    pub fn target(&self, port: &ServicePort) -> Option<u16> {
+        let mut ports = self.ports.iter();
+        ports.find(|one| *one.name == *port.name && one.protocol == port.protocol).map(|one| one.port)
+    }
 }
 
 /// A port that a pod's container names.
@@ -80,7 +100,7 @@ impl Service {
 }
 
 fn of_pod(service: &Service, pod: &PodEndpoint) -> Vec<Endpoint> {
-    let ports: BTreeMap<String, u16> = service
+    let ports: Arc<[EndpointPort]> = service
         .ports
         .iter()
         .filter_map(|port| {
@@ -90,7 +110,7 @@ fn of_pod(service: &Service, pod: &PodEndpoint) -> Vec<Endpoint> {
                     pod.ports.iter().find(|one| one.name == *name && one.protocol == port.protocol)?.port
                 }
             };
-            Some((port.name.clone(), target))
+            Some(EndpointPort { name: (*port.name).into(), protocol: port.protocol, port: target })
         })
         .collect();
     if ports.is_empty() && !service.ports.is_empty() {
@@ -105,7 +125,7 @@ fn of_pod(service: &Service, pod: &PodEndpoint) -> Vec<Endpoint> {
             ready: service.publish_not_ready || (pod.ready && !pod.terminating),
             serving: pod.serving,
             terminating: pod.terminating,
-            ports: ports.clone(),
+            ports: Arc::clone(&ports),
         })
         .collect()
 }

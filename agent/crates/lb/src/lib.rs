@@ -24,6 +24,7 @@
 
 mod address;
 mod assign;
+mod cluster;
 mod compile;
 mod compiler;
 mod describe;
@@ -31,14 +32,17 @@ mod diff;
 mod endpoint;
 mod error;
 mod ids;
+mod lean;
 mod lower;
 mod manifest;
 mod service;
+mod slab;
 mod tables;
 mod validate;
 
 pub use address::{IpFamily, addr_bytes, addr_ip, frontend_key, port_bytes, port_number, protocol_of};
 pub use assign::{Assigned, Assignment, ServiceCidr, assign};
+pub use cluster::{Cluster, ListKind, Touched};
 pub use compile::{Input, compile};
 pub use compiler::Compiler;
 pub use describe::{
@@ -46,9 +50,13 @@ pub use describe::{
     describe_tables,
 };
 pub use diff::diff;
-pub use endpoint::{Endpoint, NamedPort, PodEndpoint, endpoints_from_pods};
+pub use endpoint::{Endpoint, EndpointPort, NamedPort, PodEndpoint, endpoints_from_pods};
 pub use error::{Conflict, FieldError, FieldProblem, LbError};
 pub use ids::Ids;
+pub use lean::{
+    AddressType, EndpointFlags, InvalidItem, LeanEndpoint, LeanEndpointSlice, LeanNode, LeanService, LeanServiceMore,
+    LeanServicePort, LeanSlicePort, LoadBalancerIp, NodeAddress, Selector, ServiceVariables, Span, TrafficDistribution,
+};
 pub use manifest::ServiceManifest;
 pub use service::{IpFamilyPolicy, Service, ServicePort, ServiceType, TargetPort};
 pub use tables::{LbPlan, LbTables, MapOp};

@@ -74,7 +74,7 @@ fn backends(
         endpoints
             .iter()
             .filter(|endpoint| IpFamily::of(endpoint.addr) == family && choose(endpoint))
-            .filter_map(|endpoint| Some((endpoint.addr, *endpoint.ports.get(&port.name)?)))
+            .filter_map(|endpoint| Some((endpoint.addr, endpoint.target(port)?)))
             .map(|(addr, target)| (addr_bytes(addr), port_bytes(target), port.protocol.number()))
             .collect()
     };

@@ -4,8 +4,8 @@
 use crate::whole::{check_whole, targets};
 use orlop_ebpf_abi::SlotKey;
 use orlop_lb::{
-    Compiler, Endpoint, Ids, Input, LbPlan, LbTables, Service, ServicePort, ServiceType, TargetPort, addr_ip, compile,
-    diff, port_number,
+    Compiler, Endpoint, EndpointPort, Ids, Input, LbPlan, LbTables, Service, ServicePort, ServiceType, TargetPort,
+    addr_ip, compile, diff, port_number,
 };
 use orlop_model::{Protocol, ServiceKey};
 use proptest::prelude::*;
@@ -26,6 +26,11 @@ fn key() -> impl Strategy<Value = ServiceKey> {
     (0..4u8).prop_map(|n| ServiceKey::new("default", format!("s{n}")).unwrap())
 }
 
+/// A target for whichever transport the Service has.
+fn target((name, port): (&str, u16)) -> [EndpointPort; 2] {
+    [Protocol::Tcp, Protocol::Udp].map(|protocol| EndpointPort { name: name.into(), protocol, port })
+}
+
 fn endpoints() -> impl Strategy<Value = Vec<Endpoint>> {
     let one = (any::<bool>(), 0..6u8, any::<[bool; 3]>(), prop::option::of(1..3u16)).prop_map(
         |(v4, host, [ready, serving, terminating], b)| Endpoint {
@@ -39,7 +44,7 @@ fn endpoints() -> impl Strategy<Value = Vec<Endpoint>> {
             ready,
             serving,
             terminating,
-            ports: [("a".to_owned(), 8080)].into_iter().chain(b.map(|b| ("b".to_owned(), b))).collect(),
+            ports: [("a", 8080)].into_iter().chain(b.map(|b| ("b", b))).flat_map(target).collect(),
         },
     );
     prop::collection::vec(one, 0..6)

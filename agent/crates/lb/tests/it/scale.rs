@@ -1,7 +1,8 @@
 //! 10,000 Services with 10 endpoints each.
 
 use orlop_lb::{
-    Compiler, Endpoint, Ids, Input, LbTables, Service, ServicePort, ServiceType, TargetPort, compile, diff,
+    Compiler, Endpoint, EndpointPort, Ids, Input, LbTables, Service, ServicePort, ServiceType, TargetPort, compile,
+    diff,
 };
 use orlop_model::{Protocol, ServiceKey};
 use std::collections::BTreeMap;
@@ -36,7 +37,7 @@ fn input(n: u32) -> Input {
         ready: true,
         serving: true,
         terminating: false,
-        ports: BTreeMap::from([(String::new(), 8080)]),
+        ports: [EndpointPort { name: "".into(), protocol: Protocol::Tcp, port: 8080 }].into(),
     };
     Input { service, endpoints: (0..10).map(endpoint).collect() }
 }

@@ -128,15 +128,15 @@ impl Node {
             "plan:" => std::mem::take(&mut self.done).iter().map(ToString::to_string).collect(),
             "maps:" => self.maps.to_string().lines().map(str::to_owned).collect(),
             "conflicts:" => self.compiler.conflicts().iter().map(ToString::to_string).collect(),
-            "services:" => services(&self.compiler),
+            "services:" => services(&self.compiler, self.inputs()),
             _ => panic!("no such block: {block}"),
         }
     }
 }
 
-fn services(compiler: &Compiler) -> Vec<String> {
+fn services(compiler: &Compiler, inputs: Vec<Input>) -> Vec<String> {
     let mut lines = Vec::new();
-    for view in describe(compiler) {
+    for view in describe(compiler, inputs) {
         lines.push(format!("{}/{} {}", view.namespace, view.name, view.kind));
         for port in view.ports {
             lines.push(format!("  port {:?} {}/{}", port.name, port.port, port.protocol));
