@@ -140,6 +140,14 @@ pub enum PkiError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The CA file that a join would write holds other CAs.
+    #[error(
+        "{path} is not this cluster's CA: when this machine has left its old cluster, move the file away and join again"
+    )]
+    OtherCluster {
+        /// The file.
+        path: PathBuf,
+    },
     /// A document could not be put into YAML.
     #[error("write a kubeconfig as YAML: {problem}")]
     Yaml {

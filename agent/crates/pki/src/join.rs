@@ -1,6 +1,6 @@
 //! The files that a join leaves for the agent, where kubeadm leaves them for the kubelet.
 
-use crate::{BootstrapToken, ClusterInfo, PkiError, bootstrap_kubeconfig, file, kubelet_kubeconfig};
+use crate::{BootstrapToken, ClusterInfo, PkiError, bootstrap_kubeconfig, certificates_in, file};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ const KUBELET_API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 pub struct JoinFiles {
     /// `/etc/kubernetes/bootstrap-kubelet.conf`, 0600: holds the token until the node has its certificate.
     pub bootstrap_kubeconfig: PathBuf,
-    /// `/etc/kubernetes/kubelet.conf`, 0600.
+    /// `/etc/kubernetes/kubelet.conf`, 0600: the agent writes it when it has its certificate.
     pub kubeconfig: PathBuf,
     /// `/etc/kubernetes/pki/ca.crt`, 0644.
     pub ca: PathBuf,
@@ -37,12 +37,12 @@ impl JoinFiles {
 
     /// Writes what the agent needs to bootstrap. Each file whole or not at all, and the bootstrap
     /// kubeconfig last: an agent that finds it finds the others too, and a join that was cut short is
-    /// simply run again. A CA that is already there stays, as with kubeadm.
+    /// simply run again. A CA file that holds the cluster's CAs, and perhaps more, stays.
     ///
     /// # Errors
-    /// A file cannot be written.
+    /// The CA file is another cluster's, or a file cannot be written.
     pub fn write(&self, info: &ClusterInfo, token: &BootstrapToken, configuration: &str) -> Result<(), PkiError> {
-        if !self.ca.exists() {
+        if !self.has_ca(&info.ca_pem)? {
             file::write(&self.ca, 0o644, info.ca_pem.as_bytes())?;
         }
         file::write(&self.configuration, 0o644, configuration.as_bytes())?;
@@ -50,12 +50,14 @@ impl JoinFiles {
         file::write(&self.bootstrap_kubeconfig, 0o600, bootstrap.as_bytes())
     }
 
-    /// Writes the kubeconfig that the node lives with, once its certificate is in `certificate`.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn write_kubeconfig(&self, server: &str, ca_pem: &str, certificate: &Path) -> Result<(), PkiError> {
-        file::write(&self.kubeconfig, 0o600, kubelet_kubeconfig(server, ca_pem, certificate)?.as_bytes())
+    /// Whoever connects to the node is checked against this file: another cluster's must not stay, and one that
+    /// somebody put there is not ours to replace.
+    fn has_ca(&self, ca_pem: &str) -> Result<bool, PkiError> {
+        let Some(found) = file::read(&self.ca)? else { return Ok(false) };
+        let other = || PkiError::OtherCluster { path: self.ca.clone() };
+        let found = certificates_in(&found, &self.ca.display().to_string()).map_err(|_| other())?;
+        let wanted = certificates_in(ca_pem, "the cluster's CA")?;
+        if wanted.iter().all(|ca| found.contains(ca)) { Ok(true) } else { Err(other()) }
     }
 
     /// Removes the bootstrap kubeconfig, and the token with it: the node has its certificate.
@@ -67,9 +69,10 @@ impl JoinFiles {
             .map_err(|source| PkiError::Write { path: self.bootstrap_kubeconfig.clone(), source })
     }
 
-    /// Whether a join or a bootstrap has been here: one of the kubeconfigs is there.
+    /// Whether this machine is a node already: its kubeconfig is there. A join then refuses, as kubeadm does:
+    /// the agent would go on with the old cluster. The bootstrap kubeconfig alone is a join to be repeated.
     pub fn joined(&self) -> bool {
-        [&self.kubeconfig, &self.bootstrap_kubeconfig].into_iter().any(|path| fs::symlink_metadata(path).is_ok())
+        fs::symlink_metadata(&self.kubeconfig).is_ok()
     }
 }
 

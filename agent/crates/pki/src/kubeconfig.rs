@@ -1,10 +1,10 @@
-//! Kubeconfigs that a joining node writes. Reading them, with all their forms, is the API client's.
+//! The kubeconfig that a joining node begins with. Reading kubeconfigs, and writing the one that a node
+//! goes on with, is the API client's: that one takes over what the first says about the server.
 
 use crate::{BootstrapToken, PkiError};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
-use std::path::Path;
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -40,8 +40,6 @@ struct NamedContext<'a> {
 #[derive(Serialize)]
 struct Context<'a> {
     cluster: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    namespace: Option<&'a str>,
     user: &'a str,
 }
 
@@ -52,16 +50,8 @@ struct NamedUser<'a> {
 }
 
 #[derive(Serialize)]
-#[serde(rename_all = "kebab-case", untagged)]
-enum User<'a> {
-    Token {
-        token: &'a str,
-    },
-    #[serde(rename_all = "kebab-case")]
-    Certificate {
-        client_certificate: &'a Path,
-        client_key: &'a Path,
-    },
+struct User<'a> {
+    token: &'a str,
 }
 
 /// The kubeconfig that a node asks for its first certificate with, as kubeadm names its parts
@@ -70,44 +60,17 @@ enum User<'a> {
 /// # Errors
 /// None that is known; the YAML writer may fail.
 pub fn bootstrap_kubeconfig(server: &str, ca_pem: &str, token: &BootstrapToken) -> Result<String, PkiError> {
-    text(&Kubeconfig {
+    let cluster = Cluster { certificate_authority_data: BASE64_STANDARD.encode(ca_pem), server };
+    let config = Kubeconfig {
         api_version: "v1",
         kind: "Config",
-        clusters: [cluster("kubernetes", server, ca_pem)],
+        clusters: [NamedCluster { name: "kubernetes", cluster }],
         contexts: [NamedContext {
             name: "tls-bootstrap-token-user@kubernetes",
-            context: Context { cluster: "kubernetes", namespace: None, user: "tls-bootstrap-token-user" },
+            context: Context { cluster: "kubernetes", user: "tls-bootstrap-token-user" },
         }],
         current_context: "tls-bootstrap-token-user@kubernetes",
-        users: [NamedUser { name: "tls-bootstrap-token-user", user: User::Token { token: token.reveal() } }],
-    })
-}
-
-/// The kubeconfig that a node lives with, as the kubelet names its parts (`/etc/kubernetes/kubelet.conf`, mode
-/// 0600). `certificate` is [`CertificateStore::current_path`](crate::CertificateStore::current_path): the
-/// file behind it changes, the kubeconfig does not.
-///
-/// # Errors
-/// `certificate` is not UTF-8.
-pub fn kubelet_kubeconfig(server: &str, ca_pem: &str, certificate: &Path) -> Result<String, PkiError> {
-    let user = User::Certificate { client_certificate: certificate, client_key: certificate };
-    text(&Kubeconfig {
-        api_version: "v1",
-        kind: "Config",
-        clusters: [cluster("default-cluster", server, ca_pem)],
-        contexts: [NamedContext {
-            name: "default-context",
-            context: Context { cluster: "default-cluster", namespace: Some("default"), user: "default-auth" },
-        }],
-        current_context: "default-context",
-        users: [NamedUser { name: "default-auth", user }],
-    })
-}
-
-fn cluster<'a>(name: &'a str, server: &'a str, ca_pem: &str) -> NamedCluster<'a> {
-    NamedCluster { name, cluster: Cluster { certificate_authority_data: BASE64_STANDARD.encode(ca_pem), server } }
-}
-
-fn text(config: &Kubeconfig<'_>) -> Result<String, PkiError> {
-    serde_saphyr::to_string(config).map_err(|err| PkiError::Yaml { problem: err.to_string() })
+        users: [NamedUser { name: "tls-bootstrap-token-user", user: User { token: token.reveal() } }],
+    };
+    serde_saphyr::to_string(&config).map_err(|err| PkiError::Yaml { problem: err.to_string() })
 }

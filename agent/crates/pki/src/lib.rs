@@ -35,7 +35,7 @@ pub use error::PkiError;
 pub use identity::Identity;
 pub use join::{JoinFiles, default_kubelet_configuration, kubelet_configuration};
 pub use key::PrivateKey;
-pub use kubeconfig::{bootstrap_kubeconfig, kubelet_kubeconfig};
+pub use kubeconfig::bootstrap_kubeconfig;
 pub use pin::CaPins;
 pub use request::{CertificateRequest, Purpose};
 pub use rotation::{CertificateState, rotate_at, state};

@@ -1,6 +1,6 @@
 //! The files of a join.
 
-use orlop_pki::{BootstrapToken, CaPins, ClusterInfo, JoinFiles, default_kubelet_configuration};
+use orlop_pki::{BootstrapToken, CaPins, ClusterInfo, JoinFiles, PkiError, default_kubelet_configuration};
 use orlop_pki::{kubelet_configuration, verify_cluster_info};
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,25 +27,47 @@ fn mode(path: &Path) -> u32 {
 fn a_join_can_be_run_twice_and_ended() {
     let folder = tempfile::tempdir().expect("a folder");
     let files = JoinFiles::new(&folder.path().join("kubernetes"), &folder.path().join("kubelet"));
-    assert!(!files.joined());
     files.write(&info(), &token(), "first").expect("written");
-    assert!(files.joined());
-    fs::write(&files.ca, "the administrator's").expect("a file");
+    assert!(!files.joined(), "it is not a node yet");
     files.write(&info(), &token(), "second").expect("written again");
     assert_eq!(fs::read_to_string(&files.configuration).expect("a file"), "second");
-    assert_eq!(fs::read_to_string(&files.ca).expect("a file"), "the administrator's");
+    assert_eq!(fs::read_to_string(&files.ca).expect("a file"), info().ca_pem);
     assert_eq!(mode(&files.bootstrap_kubeconfig), 0o600);
     assert_eq!((mode(&files.ca), mode(&files.configuration)), (0o644, 0o644));
 
-    files.write_kubeconfig("https://10.0.0.1:6443", "CA", Path::new("/pki/current.pem")).expect("written");
-    assert_eq!(mode(&files.kubeconfig), 0o600);
+    fs::write(&files.kubeconfig, "the agent's").expect("a file");
+    assert!(files.joined());
     files.drop_bootstrap().expect("removed");
     files.drop_bootstrap().expect("nothing to remove is fine");
-    assert!(files.joined() && !files.bootstrap_kubeconfig.exists());
+    assert!(!files.bootstrap_kubeconfig.exists());
 }
 
 #[test]
-fn kubeconfigs_have_the_names_of_kubeadm_and_kubelet() {
+fn a_ca_file_stays_when_it_is_this_clusters() {
+    #[track_caller]
+    fn check(found: &str, stays: bool) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = JoinFiles::new(folder.path(), &folder.path().join("kubelet"));
+        fs::create_dir(files.ca.parent().expect("a folder")).expect("a folder");
+        fs::write(&files.ca, found).expect("a file");
+        match files.write(&info(), &token(), "") {
+            Ok(()) => assert!(stays),
+            Err(err) => assert!(!stays && matches!(err, PkiError::OtherCluster { .. }), "{err}"),
+        }
+        assert_eq!(fs::read_to_string(&files.ca).expect("a file"), found);
+        assert_eq!(files.bootstrap_kubeconfig.exists(), stays, "nothing is started with another cluster's CA");
+    }
+    let ours = info().ca_pem;
+    let other = include_str!("../data/kubelet-ec.pem");
+    check(&ours, true);
+    check(&format!("# the administrator's\n{other}{ours}"), true);
+    check(other, false);
+    check(&ours[ours.len() / 2..], false);
+    check("", false);
+}
+
+#[test]
+fn the_bootstrap_kubeconfig_has_kubeadms_names() {
     let text = orlop_pki::bootstrap_kubeconfig("https://10.0.0.1:6443", "CA", &token()).expect("a kubeconfig");
     let want = "\
 apiVersion: v1
@@ -67,30 +89,6 @@ users:
     token: abcdef.0123456789abcdef
 ";
     assert_eq!(text, want);
-    let current = Path::new("/var/lib/kubelet/pki/kubelet-client-current.pem");
-    let text = orlop_pki::kubelet_kubeconfig("https://10.0.0.1:6443", "CA", current).expect("a kubeconfig");
-    let want = "\
-apiVersion: v1
-kind: Config
-clusters:
-- name: default-cluster
-  cluster:
-    certificate-authority-data: Q0E=
-    server: https://10.0.0.1:6443
-contexts:
-- name: default-context
-  context:
-    cluster: default-cluster
-    namespace: default
-    user: default-auth
-current-context: default-context
-users:
-- name: default-auth
-  user:
-    client-certificate: /var/lib/kubelet/pki/kubelet-client-current.pem
-    client-key: /var/lib/kubelet/pki/kubelet-client-current.pem
-";
-    assert_eq!(text, want);
 }
 
 #[test]
@@ -98,6 +96,10 @@ fn a_token_that_looks_like_a_number_stays_text() {
     // 123456.7890123456789012 is a token and, unquoted in YAML, a number.
     let token: BootstrapToken = "123456.7890123456789012".parse().expect("a token");
     let text = orlop_pki::bootstrap_kubeconfig("https://10.0.0.1:6443", "CA", &token).expect("a kubeconfig");
+    let ca = info().ca_pem;
+    let long = orlop_pki::bootstrap_kubeconfig("https://10.0.0.1:6443", &ca, &token).expect("a kubeconfig");
+    let longest = long.lines().map(str::len).max().expect("lines");
+    assert!(longest > ca.len(), "a CA stays on its line: not every reader of kubeconfigs folds as we do");
     let quoted = ["\"123456.7890123456789012\"", "'123456.7890123456789012'"];
     assert!(quoted.iter().any(|it| text.contains(it)), "{text}");
 }
