@@ -45,6 +45,11 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// The digest of what was hashed piece by piece.
+    pub(crate) fn from_hash(hash: Sha256) -> Self {
+        Self(hash.finalize().into())
+    }
+
     /// The 64 hexadecimal digits alone, as file names have them.
     #[must_use]
     pub fn hex(&self) -> String {

@@ -4,13 +4,13 @@ use crate::archive::{Archive, decompress};
 use crate::digest::HashingReader;
 use crate::error::is_full;
 use crate::find::{FoundImage, LayerBlob};
-use crate::layer::{self, Cause};
+use crate::layer::{self, Cause, UnpackError};
 use crate::limits::{LAYER_BYTES_MAX, LAYER_ENTRIES_MAX};
 use crate::oci::{Configuration, Process, this_architecture};
 use crate::{Digest, ImageConfig, ImageError, ImageRecord, Reference};
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -33,7 +33,9 @@ pub(crate) fn load_image(
         archive.expect("configuration", want.to_string(), id.to_string())?;
     }
     let configuration: Configuration = archive.parse(&image.config_entry, &bytes)?;
-    check_platform(archive, &configuration)?;
+    if let Some(problem) = platform_problem(&configuration) {
+        return Err(ImageError::Unsupported { path: archive.path().to_path_buf(), problem });
+    }
     let diff_ids = configuration.rootfs.diff_ids.iter().flatten();
     let layers = diff_ids.map(|text| Digest::parse(text)).collect::<Result<Vec<_>, _>>()?;
     archive.expect("number of layers", layers.len().to_string(), image.layers.len().to_string())?;
@@ -57,15 +59,13 @@ pub(crate) fn load_image(
     })
 }
 
-fn check_platform(archive: &Archive, configuration: &Configuration) -> Result<(), ImageError> {
+/// Why this machine cannot run an image with that configuration.
+pub(crate) fn platform_problem(configuration: &Configuration) -> Option<String> {
     let os = configuration.os.as_deref().filter(|text| !text.is_empty()).unwrap_or("linux");
     let architecture = configuration.architecture.as_deref().filter(|text| !text.is_empty());
     let architecture = architecture.unwrap_or(this_architecture());
-    if os == "linux" && architecture == this_architecture() {
-        return Ok(());
-    }
-    let problem = format!("the image is for {os}/{architecture}, this node is linux/{}", this_architecture());
-    Err(ImageError::Unsupported { path: archive.path().to_path_buf(), problem })
+    (os != "linux" || architecture != this_architecture())
+        .then(|| format!("the image is for {os}/{architecture}, this node is linux/{}", this_architecture()))
 }
 
 /// Bytes of an unpacked layer's tar stream, kept beside it.
@@ -83,8 +83,7 @@ fn ensure_layer(
     let target = places.layers.join(diff_id.hex());
     if target.is_dir() {
         let (_, size) = archive.open_file(&blob.entry)?;
-        let unpacked = fs::read_to_string(size_file(places.layers, diff_id)).ok().and_then(|text| text.parse().ok());
-        return Ok((size, unpacked.unwrap_or(size)));
+        return Ok((size, unpacked_size(places.layers, diff_id).unwrap_or(size)));
     }
     // Dropped on any error, and with it all that was unpacked.
     let scratch = tempfile::Builder::new()
@@ -92,38 +91,66 @@ fn ensure_layer(
         .tempdir_in(places.scratch)
         .map_err(ImageError::io("make a folder in", places.scratch))?;
     let sizes = unpack_layer(archive, blob, diff_id, scratch.path())?;
-    let size_path = size_file(places.layers, diff_id);
-    fs::write(&size_path, sizes.1.to_string()).map_err(ImageError::io("write", &size_path))?;
-    fs::rename(scratch.path(), &target).map_err(ImageError::io("rename to", &target))?;
-    let _moved = scratch.keep();
+    install_layer(scratch, diff_id, sizes.1, places.layers)?;
     Ok(sizes)
 }
 
-/// Reads, checks and unpacks in one pass: blob → digest → decompress → diff id → files.
-fn unpack_layer(archive: &Archive, blob: &LayerBlob, diff_id: Digest, folder: &Path) -> Result<(u64, u64), ImageError> {
-    // tempfile makes 0700; a layer's root that says nothing is 0755.
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(ImageError::io("chmod", folder))?;
-    let (reader, _) = archive.open_file(&blob.entry)?;
-    let mut packed = HashingReader::new(reader, LAYER_BYTES_MAX);
-    let at = |entry: String, cause| layer_error(archive, diff_id, folder, entry, cause);
-    let read_error = |error: io::Error| at(String::new(), Cause::Io(error));
-    let (unpacked_digest, unpacked_size) = {
-        let mut unpacked = HashingReader::new(decompress(&mut packed).map_err(read_error)?, LAYER_BYTES_MAX);
-        layer::unpack(&mut unpacked, folder).map_err(|error| at(error.entry, error.cause))?;
-        unpacked.finish().map_err(read_error)?
-    };
-    let (packed_digest, packed_size) = packed.finish().map_err(read_error)?;
-    if let Some((digest, size)) = blob.promised {
-        archive.expect("size of a layer", size.to_string(), packed_size.to_string())?;
-        archive.expect("layer", digest.to_string(), packed_digest.to_string())?;
-    }
-    archive.expect("unpacked layer", diff_id.to_string(), unpacked_digest.to_string())?;
-    Ok((packed_size, unpacked_size))
+/// Moves an unpacked layer to its place.
+pub(crate) fn install_layer(
+    scratch: tempfile::TempDir,
+    diff_id: Digest,
+    unpacked_size: u64,
+    layers: &Path,
+) -> Result<(), ImageError> {
+    let (target, size_path) = (layers.join(diff_id.hex()), size_file(layers, diff_id));
+    fs::write(&size_path, unpacked_size.to_string()).map_err(ImageError::io("write", &size_path))?;
+    fs::rename(scratch.path(), &target).map_err(ImageError::io("rename to", &target))?;
+    let _moved = scratch.keep();
+    Ok(())
 }
 
-fn layer_error(archive: &Archive, layer: Digest, folder: &Path, entry: String, cause: Cause) -> ImageError {
-    let limit = |what, max| ImageError::Limit { path: archive.path().to_path_buf(), what, max };
-    match cause {
+/// Bytes of the tar stream of a layer that is in the store.
+pub(crate) fn unpacked_size(layers: &Path, diff_id: Digest) -> Option<u64> {
+    fs::read_to_string(size_file(layers, diff_id)).ok()?.parse().ok()
+}
+
+/// Digest and bytes of a layer as it was packed, and of its tar stream.
+pub(crate) struct Unpacked {
+    pub packed: (Digest, u64),
+    pub unpacked: (Digest, u64),
+}
+
+/// Reads and unpacks in one pass: blob → digest → decompress → diff id → files.
+pub(crate) fn unpack_blob(blob: impl Read, folder: &Path) -> Result<Unpacked, UnpackError> {
+    let mut packed = HashingReader::new(blob, LAYER_BYTES_MAX);
+    let between = |error: io::Error| UnpackError { entry: String::new(), cause: Cause::Io(error) };
+    // tempfile makes 0700; a layer's root that says nothing is 0755.
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(between)?;
+    let unpacked = {
+        let mut unpacked = HashingReader::new(decompress(&mut packed).map_err(between)?, LAYER_BYTES_MAX);
+        layer::unpack(&mut unpacked, folder)?;
+        unpacked.finish().map_err(between)?
+    };
+    Ok(Unpacked { packed: packed.finish().map_err(between)?, unpacked })
+}
+
+/// Unpacks and checks against what the archive and the configuration promise.
+fn unpack_layer(archive: &Archive, blob: &LayerBlob, diff_id: Digest, folder: &Path) -> Result<(u64, u64), ImageError> {
+    let (reader, _) = archive.open_file(&blob.entry)?;
+    let done = unpack_blob(reader, folder).map_err(|error| layer_error(archive.path(), diff_id, folder, error))?;
+    if let Some((digest, size)) = blob.promised {
+        archive.expect("size of a layer", size.to_string(), done.packed.1.to_string())?;
+        archive.expect("layer", digest.to_string(), done.packed.0.to_string())?;
+    }
+    archive.expect("unpacked layer", diff_id.to_string(), done.unpacked.0.to_string())?;
+    Ok((done.packed.1, done.unpacked.1))
+}
+
+/// `origin` is the archive or the image's name.
+pub(crate) fn layer_error(origin: &Path, layer: Digest, folder: &Path, error: UnpackError) -> ImageError {
+    let limit = |what, max| ImageError::Limit { path: origin.to_path_buf(), what, max };
+    let entry = error.entry;
+    match error.cause {
         Cause::Hostile(problem) => ImageError::Hostile { layer, entry, problem },
         Cause::TooManyEntries => limit("a layer's number of files", LAYER_ENTRIES_MAX),
         Cause::Io(source) if source.kind() == io::ErrorKind::FileTooLarge => {

@@ -107,6 +107,13 @@ impl Reference {
         Ok(Self { tag: Some(tag.to_owned()), digest: None, ..self.clone() })
     }
 
+    /// What a pull of this reference is called: beside a digest a tag says nothing,
+    /// and is left out (distribution/reference, `ParseDockerRef`).
+    #[must_use]
+    pub(crate) fn pinned(&self) -> Self {
+        Self { tag: self.tag.clone().filter(|_| self.digest.is_none()), ..self.clone() }
+    }
+
     /// As `docker images` prints it: without `docker.io/` and `library/` where
     /// that still means the same.
     #[must_use]

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! DIR/lock              held while images are loaded or removed
+//! DIR/pulls.lock        held, shared, while images are pulled
 //! DIR/records/HEX.json  one record an image, named for its id, written atomically
 //! DIR/layers/HEX/       one unpacked layer, named for its diff id
 //! DIR/layers/HEX.size   bytes of its tar stream
-//! DIR/tmp/              layers being unpacked
+//! DIR/tmp/              layers being unpacked, blobs being downloaded
 //! DIR/imported.json     what was found in the images folder, so that it is read once
 //! ```
 //!
@@ -16,7 +17,7 @@
 
 use crate::archive::Archive;
 use crate::find::{find, name_images};
-use crate::load::{Places, load_image};
+use crate::load::{Places, install_layer, load_image, unpacked_size};
 use crate::{Digest, ImageError, ImageRecord, Reference};
 use orlop_model::ImageRef;
 use std::collections::BTreeSet;
@@ -24,6 +25,9 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+/// Shared by all who pull, exclusive for who sweeps.
+const PULLS_LOCK: &str = "pulls.lock";
 
 /// The images of this node. Cheap to clone; all calls block.
 #[derive(Debug, Clone)]
@@ -53,8 +57,10 @@ impl ImageStore {
             fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))
                 .map_err(ImageError::io("chmod", &folder))?;
         }
-        // Someone who loads right now holds the lock and needs what would be swept.
-        if let Some(_lock) = store.try_lock()? {
+        // Someone who loads or pulls right now holds a lock and needs what would be swept.
+        let (pulls, path) = store.open_lock(PULLS_LOCK)?;
+        let nobody_pulls = try_lock(&pulls, &path)?;
+        if let (Some(_lock), true) = (store.try_lock()?, nobody_pulls) {
             let scratch = store.scratch_dir();
             fs::remove_dir_all(&scratch).map_err(ImageError::io("empty", &scratch))?;
             fs::create_dir(&scratch).map_err(ImageError::io("make", &scratch))?;
@@ -203,33 +209,65 @@ impl ImageStore {
     fn layers_dir(&self) -> PathBuf {
         self.dir.join("layers")
     }
-    fn scratch_dir(&self) -> PathBuf {
+    /// Where layers are unpacked and blobs are put first.
+    pub(crate) fn scratch_dir(&self) -> PathBuf {
         self.dir.join("tmp")
     }
     fn record_path(&self, id: Digest) -> PathBuf {
         self.records_dir().join(format!("{}.json", id.hex()))
     }
 
-    fn lock_file(&self) -> Result<(File, PathBuf), ImageError> {
-        let path = self.dir.join("lock");
+    fn open_lock(&self, name: &str) -> Result<(File, PathBuf), ImageError> {
+        let path = self.dir.join(name);
         let file = File::options().create(true).append(true).open(&path).map_err(ImageError::io("open", &path))?;
         Ok((file, path))
     }
 
     /// Waits for other processes and threads that load or remove.
     fn lock(&self) -> Result<File, ImageError> {
-        let (file, path) = self.lock_file()?;
+        let (file, path) = self.open_lock("lock")?;
         file.lock().map_err(ImageError::io("lock", &path))?;
         Ok(file)
     }
 
     fn try_lock(&self) -> Result<Option<File>, ImageError> {
-        let (file, path) = self.lock_file()?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(error)) => Err(ImageError::io("lock", &path)(error)),
+        let (file, path) = self.open_lock("lock")?;
+        Ok(try_lock(&file, &path)?.then_some(file))
+    }
+
+    /// Keeps what a pull has in the folder for unpacking from being swept by another
+    /// process's [`Self::open`], as long as the file lives.
+    pub(crate) fn lock_for_pull(&self) -> Result<File, ImageError> {
+        let (file, path) = self.open_lock(PULLS_LOCK)?;
+        file.lock_shared().map_err(ImageError::io("lock", &path))?;
+        Ok(file)
+    }
+
+    /// Bytes of the tar stream of a layer that is here.
+    pub(crate) fn layer_size(&self, diff_id: Digest) -> Option<u64> {
+        let layers = self.layers_dir();
+        layers.join(diff_id.hex()).is_dir().then(|| unpacked_size(&layers, diff_id).unwrap_or(0))
+    }
+
+    /// Takes an image in whose layers were unpacked beside the store: `take` gives a
+    /// layer's folder, or `None` when the layer should be here already. Gives `None`
+    /// when one is neither here nor given: it was removed meanwhile.
+    pub(crate) fn admit(
+        &self,
+        record: ImageRecord,
+        mut take: impl FnMut(Digest) -> Option<(tempfile::TempDir, u64)>,
+    ) -> Result<Option<ImageRecord>, ImageError> {
+        let _lock = self.lock()?;
+        let layers = self.layers_dir();
+        for &diff_id in &record.layers {
+            if layers.join(diff_id.hex()).is_dir() {
+                continue;
+            }
+            let Some((folder, unpacked_size)) = take(diff_id) else { return Ok(None) };
+            install_layer(folder, diff_id, unpacked_size, &layers)?;
         }
+        self.sync()?;
+        self.keep(record).map(Some)
     }
 
     /// Puts all layers on disk before a record says they are there.
@@ -289,6 +327,14 @@ impl ImageStore {
         }
         removed.sort();
         Ok(removed)
+    }
+}
+
+fn try_lock(file: &File, path: &Path) -> Result<bool, ImageError> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(fs::TryLockError::WouldBlock) => Ok(false),
+        Err(fs::TryLockError::Error(error)) => Err(ImageError::io("lock", path)(error)),
     }
 }
 
