@@ -4,7 +4,6 @@ use crate::{PkiError, pem};
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use sha2::{Digest as _, Sha256};
 use std::net::IpAddr;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
@@ -65,8 +64,8 @@ impl CertificateFacts {
     /// The pin of its key, as `--discovery-token-ca-cert-hash` takes it: `sha256:` and the SHA-256 of the
     /// SubjectPublicKeyInfo, lower-case hexadecimal.
     pub fn pin(&self) -> String {
-        let digest = Sha256::digest(&self.spki);
-        digest.iter().fold(String::from("sha256:"), |text, byte| text + &format!("{byte:02x}"))
+        let digest = ring::digest::digest(&ring::digest::SHA256, &self.spki);
+        digest.as_ref().iter().fold(String::from("sha256:"), |text, byte| text + &format!("{byte:02x}"))
     }
 }
 

@@ -5,7 +5,6 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use rcgen::{CertificateParams, DistinguishedName, DnType, SanType};
 use rustls::pki_types::pem::{PemObject as _, SectionKind};
-use sha2::{Digest as _, Sha512_256};
 use std::net::IpAddr;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer as _;
@@ -99,9 +98,9 @@ impl CertificateRequest {
 
     /// The kubelet's digestedName (pkg/kubelet/certificate/bootstrap).
     fn digested_name(&self, key: &PrivateKey) -> String {
-        let mut hash = Sha512_256::new();
+        let mut hash = ring::digest::Context::new(&ring::digest::SHA512_256);
         let mut write = |data: &[u8]| {
-            hash.update(BASE64_URL_SAFE_NO_PAD.encode(data));
+            hash.update(BASE64_URL_SAFE_NO_PAD.encode(data).as_bytes());
             hash.update(b"|");
         };
         write(&key.public_key());
@@ -110,7 +109,7 @@ impl CertificateRequest {
         for usage in self.usages(key) {
             write(usage.as_bytes());
         }
-        format!("node-csr-{}", BASE64_URL_SAFE_NO_PAD.encode(hash.finalize()))
+        format!("node-csr-{}", BASE64_URL_SAFE_NO_PAD.encode(hash.finish()))
     }
 
     /// The PKCS#10 request, PEM: `spec.request` is its base64.
