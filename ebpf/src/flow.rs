@@ -61,19 +61,17 @@ pub fn plain(service: u32, backend: u32, flags: u32, isn: u32) -> Flow {
     Flow { service, backend, flags, isn, seen_s: now_s(), nat_addr: [0; 16], nat_port: [0; 2], pad: [0; 2] }
 }
 
-/// A socket's flow to the backend of a service, from its first packet. An entry
-/// that a packet program made of the same flow just now keeps its counts.
+/// Is this flow the service's, and not idle?
 #[inline(always)]
-pub fn learn(packet: &Packet, service: u32, backend: u32) {
-    let (key, src_hi) = key(packet.src, packet.src_port, packet.dst, packet.dst_port, packet.proto);
-    if packet.proto == UDP
-        && let Some(flow) = find(&key)
-        && flow.service == service
-        && flow.backend == backend
-        && now_s().wrapping_sub(flow.seen_s) <= UDP_IDLE_S
-    {
-        return;
-    }
+pub fn is_alive(key: &Key, service: u32, backend: u32) -> bool {
+    find(key).is_some_and(|flow| {
+        flow.service == service && flow.backend == backend && now_s().wrapping_sub(flow.seen_s) <= UDP_IDLE_S
+    })
+}
+
+/// A socket's flow to the backend of a service, from its first packet.
+#[inline(always)]
+pub fn learn(key: &Key, src_hi: bool, service: u32, backend: u32) {
     let flow = plain(service, backend, initiator_bit(src_hi) | FlowFlags::FRESH, 0);
     let _ = FLOWS.insert(&key.0, flow, u64::from(BPF_ANY));
 }

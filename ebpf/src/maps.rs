@@ -1,8 +1,7 @@
 //! The maps; what each holds is said in `orlop_ebpf_abi::MAPS`.
 
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
-use aya_ebpf::btf_maps::SkStorage;
-use aya_ebpf::macros::{btf_map, map};
+use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuHashMap};
 use orlop_ebpf_abi::{
     Addr, Backend, DeviceCounters, Flow, FlowKey, Frontend, FrontendKey, LocalPod, ServiceCounterKey, ServiceCounters,
@@ -33,5 +32,5 @@ pub static DEVICE_COUNTERS: PerCpuHashMap<u32, DeviceCounters> =
 #[map]
 pub static SERVICE_COUNTERS: PerCpuHashMap<ServiceCounterKey, ServiceCounters> =
     PerCpuHashMap::with_max_entries(entries::SERVICE_COUNTERS, BPF_F_NO_PREALLOC);
-#[btf_map]
-pub static SOCKETS: SkStorage<SocketService> = SkStorage::new();
+#[map]
+pub static SOCKETS: LruHashMap<u64, SocketService> = LruHashMap::with_max_entries(entries::SOCKETS, 0);

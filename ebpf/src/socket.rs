@@ -2,10 +2,10 @@
 //! is told the service's address when it asks who its peer is.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::bpf_sock_addr;
+use aya_ebpf::bindings::{BPF_ANY, bpf_sock_addr};
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_set_retval};
-use aya_ebpf::macros::cgroup_sock_addr;
-use aya_ebpf::programs::SockAddrContext;
+use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};
+use aya_ebpf::programs::{SockAddrContext, SockContext};
 use orlop_ebpf_abi::{SocketService, SocketState, UdpPeerKey};
 
 use crate::counter;
@@ -86,13 +86,20 @@ fn fits(asked: Ip, chosen: &Chosen) -> bool {
     asked.is_v4() == chosen.addr.is_v4()
 }
 
+/// The socket's number, which the kernel gives no other socket.
 #[inline(always)]
-fn storage(ctx: &SockAddrContext) -> Option<&'static mut SocketService> {
-    // SAFETY: the storage lives with the socket, which outlives this program.
-    unsafe {
-        let found = SOCKETS.get_ptr_mut(ctx);
-        if found.is_null() { None } else { Some(&mut *found) }
-    }
+fn cookie<C: EbpfContext>(ctx: &C) -> u64 {
+    // SAFETY: the context is the kernel's own.
+    unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
+}
+
+/// What is known of a translated socket.
+#[inline(always)]
+pub fn known(cookie: u64) -> Option<&'static mut SocketService> {
+    // SAFETY: a map value lives while the program runs. Another thread that uses
+    // the same socket at the same moment may see half of each answer, as it may
+    // of the socket.
+    SOCKETS.get_ptr_mut(cookie).map(|found| unsafe { &mut *found })
 }
 
 #[inline(always)]
@@ -103,10 +110,10 @@ fn refuse(service: u32) -> i32 {
     DENY
 }
 
-/// Writes what the socket asked for and got into its storage.
+/// Writes down what the socket asked for and got.
 #[inline(always)]
-fn note(ctx: &SockAddrContext, proto: u8, asked: (Ip, u16), chosen: &Chosen) {
-    let mut value = SocketService {
+fn note(cookie: u64, proto: u8, asked: (Ip, u16), chosen: &Chosen) {
+    let value = SocketService {
         service_addr: asked.0.bytes(),
         backend_addr: chosen.addr.bytes(),
         service_port: asked.1.to_ne_bytes(),
@@ -117,14 +124,14 @@ fn note(ctx: &SockAddrContext, proto: u8, asked: (Ip, u16), chosen: &Chosen) {
         service: chosen.service,
         backend: chosen.backend,
     };
-    // SAFETY: as in `storage`; a storage that was there keeps its old content and
-    // is written over.
-    unsafe {
-        let stored = SOCKETS.get_or_insert_ptr_mut(ctx, Some(&mut value));
-        if !stored.is_null() {
-            *stored = value;
-        }
+    // A TCP socket connects once; a UDP socket may come here with each datagram.
+    if proto == UDP
+        && let Some(old) = known(cookie)
+    {
+        *old = value;
+        return;
     }
+    let _ = SOCKETS.insert(cookie, value, u64::from(BPF_ANY));
 }
 
 #[inline(always)]
@@ -135,7 +142,7 @@ fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     match found.kind {
         Kind::NotAService => {
             // A UDP socket may connect again, now to something else.
-            if let Some(old) = storage(ctx) {
+            if let Some(old) = known(cookie(ctx)) {
                 old.state = SocketState::NONE;
             }
             ALLOW
@@ -146,7 +153,7 @@ fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
             if !fits(addr, &chosen) {
                 return refuse(chosen.service);
             }
-            note(ctx, proto, (addr, port), &chosen);
+            note(cookie(ctx), proto, (addr, port), &chosen);
             counter::service_connection(chosen.service, chosen.backend);
             write(ctx, family, chosen.addr, chosen.port);
             ALLOW
@@ -157,8 +164,7 @@ fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
 #[inline(always)]
 fn sendmsg(ctx: &SockAddrContext, family: Family) -> i32 {
     let (addr, port) = read(ctx, family);
-    // SAFETY: the context is the kernel's own.
-    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    let cookie = cookie(ctx);
     let found = service::resolve(addr, port, UDP);
     match found.kind {
         Kind::NotAService => ALLOW,
@@ -181,7 +187,7 @@ fn sendmsg(ctx: &SockAddrContext, family: Family) -> i32 {
                     fresh
                 }
             };
-            note(ctx, UDP, (addr, port), &chosen);
+            note(cookie, UDP, (addr, port), &chosen);
             write(ctx, family, chosen.addr, chosen.port);
             ALLOW
         }
@@ -192,7 +198,7 @@ fn sendmsg(ctx: &SockAddrContext, family: Family) -> i32 {
 #[inline(always)]
 fn peer_name(ctx: &SockAddrContext, family: Family) {
     let (addr, port) = read(ctx, family);
-    if let Some(socket) = storage(ctx)
+    if let Some(socket) = known(cookie(ctx))
         && socket.state != SocketState::NONE
         && addr == Ip::from_bytes(&socket.backend_addr)
         && port == u16::from_ne_bytes(socket.backend_port)
@@ -203,12 +209,11 @@ fn peer_name(ctx: &SockAddrContext, family: Family) {
 
 #[inline(always)]
 fn recvmsg(ctx: &SockAddrContext, family: Family) {
-    if storage(ctx).is_none() {
+    let cookie = cookie(ctx);
+    if known(cookie).is_none() {
         return;
     }
     let (addr, port) = read(ctx, family);
-    // SAFETY: the context is the kernel's own.
-    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
     match udp::peer(cookie, addr, port, UdpPeerKey::BACKEND) {
         Some(peer) => write(ctx, family, Ip::from_bytes(&peer.addr), u16::from_ne_bytes(peer.port)),
         None => peer_name(ctx, family),
@@ -256,5 +261,12 @@ pub fn getpeername4(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(getpeername6)]
 pub fn getpeername6(ctx: SockAddrContext) -> i32 {
     peer_name(&ctx, Family::V6);
+    ALLOW
+}
+
+/// A socket that is closed is forgotten, so that the table holds living ones only.
+#[cgroup_sock(sock_release)]
+pub fn sock_release(ctx: SockContext) -> i32 {
+    let _ = SOCKETS.remove(cookie(&ctx));
     ALLOW
 }

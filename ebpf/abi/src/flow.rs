@@ -104,7 +104,7 @@ impl SocketState {
     pub const LEARNED: u8 = 2;
 }
 
-/// Value of `SOCKETS`, the socket storage: where a socket meant to go and where
+/// Value of `SOCKETS`, by socket cookie: where a socket meant to go and where
 /// it was sent.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -18,8 +18,6 @@ pub enum MapKind {
     PerCpuHash = 5,
     /// `BPF_MAP_TYPE_LRU_HASH`: the kernel takes all memory at once.
     LruHash = 9,
-    /// `BPF_MAP_TYPE_SK_STORAGE`.
-    SkStorage = 24,
 }
 
 /// One map.
@@ -68,7 +66,7 @@ maps! {
     PODS: Hash<Addr, LocalPod>[4_096] "Address of a local pod to its interface and hardware addresses.";
     FLOWS: LruHash<FlowKey, Flow>[131_072] "Both ends of a flow to its service and backend, what was counted, and the NAT of NodePorts.";
     UDP_PEERS: LruHash<UdpPeerKey, UdpPeer>[32_768] "Socket cookie and service (or backend) to backend (or service), for unconnected UDP sockets.";
-    SOCKETS: SkStorage<i32, SocketService>[0] "A socket to the service that it asked for and the backend that it got.";
+    SOCKETS: LruHash<u64, SocketService>[65_536] "Socket cookie to the service that the socket asked for and the backend that it got.";
     DEVICE_COUNTERS: PerCpuHash<u32, DeviceCounters>[4_096] "Host-side interface index to packets, bytes, connections and drops.";
     SERVICE_COUNTERS: PerCpuHash<ServiceCounterKey, ServiceCounters>[65_536] "Service and backend to connections, packets and bytes.";
 }

@@ -184,6 +184,7 @@ fn load_program(object: &mut aya::Ebpf, program: Program) -> Result<OwnedFd, Err
     match loaded {
         Loaded::CgroupSockAddr(loaded) => loaded.load(),
         Loaded::CgroupSkb(loaded) => loaded.load(),
+        Loaded::CgroupSock(loaded) => loaded.load(),
         Loaded::SchedClassifier(loaded) => loaded.load(),
         _ => return Err(Error::Missing { what: "program", name: program.name() }),
     }

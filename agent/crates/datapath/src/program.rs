@@ -67,6 +67,7 @@ programs! {
     Recvmsg6 "recvmsg6" Hook::Cgroup(20), "cgroup recvmsg6", "The same for IPv6 sockets, IPv4-mapped addresses too.";
     Getpeername4 "getpeername4" Hook::Cgroup(29), "cgroup getpeername4", "The peer of a translated socket is the service (IPv4).";
     Getpeername6 "getpeername6" Hook::Cgroup(30), "cgroup getpeername6", "The same for IPv6 sockets, IPv4-mapped addresses too.";
+    SockRelease "sock_release" Hook::Cgroup(34), "cgroup sock_release", "A closed socket leaves SOCKETS.";
     LearnEgress "learn_egress" Hook::Cgroup(1), "cgroup_skb egress", "The first packet of a translated socket enters its flow into FLOWS.";
     PodFrom "pod_from" Hook::Pod(FilterHook::Ingress), "clsact ingress, pod veth", "Checks the source, counts, and hands packets for local pods over with redirect_peer.";
     PodTo "pod_to" Hook::Pod(FilterHook::Egress), "clsact egress, pod veth", "Counts what the host's stack sends to the pod.";

@@ -197,6 +197,13 @@ impl World {
         self.datapath.as_ref().unwrap()
     }
 
+    /// Entries of `SOCKETS`.
+    pub fn translated_sockets(&self) -> usize {
+        let pin = aya::maps::MapData::from_pin(self.config.bpf_dir.join("maps/SOCKETS")).unwrap();
+        let map = aya::maps::Map::LruHashMap(pin);
+        aya::maps::HashMap::<_, u64, [u8; 48]>::try_from(map).unwrap().keys().count()
+    }
+
     /// A pod with an IPv4 and an IPv6 address and a link-local gateway.
     pub fn pod(&self, number: u8) -> Pod {
         self.pod_in(Netns::new(), number)
