@@ -149,7 +149,7 @@ impl Node {
         before: &PodStatus,
         now: Timestamp,
     ) -> PodStatus {
-        let cx = orlop_pod::StatusContext { host_ips: &self.config.node_ips, previous: Some(before) };
+        let cx = orlop_pod::StatusContext { host_ips: &self.config.node_ips, previous: Some(before), api: None };
         orlop_pod::status(want, seen, plan, &cx, now)
     }
 

@@ -28,6 +28,8 @@ mod downward;
 pub mod env;
 mod field;
 mod fingerprint;
+mod fit;
+mod mirror;
 mod needs;
 mod observed;
 mod plan;
@@ -39,10 +41,13 @@ pub use admit::{AdmitContext, Admitted, Rejection, admit};
 pub use downward::downward_file;
 pub use env::Objects;
 pub use field::FieldError;
+pub use fit::{NodeFacts, Refusal, admit_to_node};
+pub use mirror::{is_mirror, is_mirror_of, is_static, mirror_pod, static_pod};
 pub use needs::{Need, Needs, needs};
 pub use observed::{
-    Backoff, ContainerObserved, Lifecycle, PodObserved, ProbeResults, SandboxState, Step, Stopping, Termination,
+    Backoff, ContainerObserved, Lifecycle, ObservedUser, PodObserved, ProbeResults, SandboxState, Step, Stopping,
+    Termination,
 };
 pub use plan::{Phase, PodAction, PodPlan, Waiting, phase, plan};
 pub use probe::{ProbeEffect, Prober};
-pub use status::{StatusContext, pod_ready, pod_serving, status};
+pub use status::{StatusContext, may_run, merge_status, pod_ready, pod_serving, status, status_patch};

@@ -128,8 +128,11 @@ pub struct ContainerObserved {
     pub backoff: Option<Backoff>,
     /// Probes of the newest attempt; reset when the next one is begun.
     pub probes: ProbeResults,
-    /// Image id (`sha256:…`) the newest attempt runs.
+    /// What the newest attempt runs: `REPOSITORY@sha256:…`, or the image's id
+    /// (`sha256:…`) when it came from no registry.
     pub image_id: Option<String>,
+    /// Whom the newest attempt's first process ran as.
+    pub user: Option<ObservedUser>,
     /// When SIGTERM was sent to the newest attempt, and with which grace.
     pub stopping: Option<Stopping>,
     /// The newest attempt ran in a sandbox before the present one. In the present
@@ -147,10 +150,22 @@ impl Default for ContainerObserved {
             backoff: None,
             probes: ProbeResults::default(),
             image_id: None,
+            user: None,
             stopping: None,
             earlier_sandbox: false,
         }
     }
+}
+
+/// A container's user, resolved from the pod, the image and its user database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedUser {
+    /// User.
+    pub uid: u32,
+    /// Primary group.
+    pub gid: u32,
+    /// All groups, the primary one among them.
+    pub groups: Vec<u32>,
 }
 
 /// Restart back-off, as client-go's `flowcontrol.Backoff` keeps it.

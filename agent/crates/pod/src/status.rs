@@ -2,14 +2,18 @@
 
 mod condition;
 mod container;
+mod merge;
+mod patch;
 mod ready;
 
+pub use merge::{may_run, merge_status};
+pub use patch::status_patch;
 pub use ready::{pod_ready, pod_serving};
 
 use crate::observed::{PodObserved, SandboxState};
 use crate::plan::{PodPlan, phase};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{HostIP, PodIP, PodStatus};
+use k8s_openapi::api::core::v1::{Container, HostIP, Pod, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use orlop_model::{ContainerRole, PodDesired};
 use std::net::IpAddr;
@@ -21,6 +25,9 @@ pub struct StatusContext<'a> {
     pub host_ips: &'a [IpAddr],
     /// The status before: its transition times stay where nothing changed.
     pub previous: Option<&'a PodStatus>,
+    /// The pod as the API server has it: what it was given is repeated in the status,
+    /// and its readiness gates are looked up in its conditions.
+    pub api: Option<&'a Pod>,
 }
 
 /// The status to report, given the plan made from the same facts.
@@ -35,7 +42,8 @@ pub fn status(
     let phase = phase(want, seen);
     let containers = |role: ContainerRole| {
         let of_role = want.containers.iter().filter(move |c| c.role == role);
-        let list: Vec<_> = of_role.map(|c| container::status(want, seen, plan, c)).collect();
+        let list: Vec<_> =
+            of_role.map(|c| container::status(want, seen, plan, c, given(cx, c.name.as_str()))).collect();
         (!list.is_empty()).then_some(list)
     };
     let (pod_ip, pod_ips) = addresses(seen, cx.previous);
@@ -57,8 +65,15 @@ pub fn status(
         pod_ips,
         qos_class: Some(want.qos.as_str().to_owned()),
         start_time: Some(Time(seen.accepted)),
+        observed_generation: want.generation,
         ..PodStatus::default()
     }
+}
+
+/// The container as the API server was given it.
+fn given<'a>(cx: &StatusContext<'a>, name: &str) -> Option<&'a Container> {
+    let spec = cx.api?.spec.as_ref()?;
+    spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|container| container.name == name)
 }
 
 /// The sandbox's addresses; without a sandbox those of the status before stay, as

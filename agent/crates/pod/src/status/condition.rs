@@ -39,12 +39,12 @@ pub(super) fn conditions(
     [
         ("PodReadyToStartContainers", Verdict::plain(sandbox)),
         ("Initialized", initialized(want, seen, phase)),
-        ("Ready", ready(want, seen, phase)),
+        ("Ready", gated(want, ready(want, seen, phase), cx)),
         ("ContainersReady", ready(want, seen, phase)),
         ("PodScheduled", Verdict::plain(true)),
     ]
     .into_iter()
-    .map(|(kind, verdict)| condition(kind, verdict, cx, now))
+    .map(|(kind, verdict)| PodCondition { observed_generation: want.generation, ..condition(kind, verdict, cx, now) })
     .collect()
 }
 
@@ -98,4 +98,25 @@ fn ready(want: &PodDesired, seen: &PodObserved, phase: Phase) -> Verdict {
         reason: Some("ContainersNotReady"),
         message: Some(format!("containers with unready status: [{}]", unready.join(" "))),
     }
+}
+
+/// A ready pod waits for the conditions that its readiness gates name.
+fn gated(want: &PodDesired, containers: Verdict, cx: &StatusContext<'_>) -> Verdict {
+    if !containers.holds {
+        return containers;
+    }
+    let api = cx.api.and_then(|pod| pod.status.as_ref()).and_then(|status| status.conditions.as_deref());
+    let closed = |gate: &String| match api.unwrap_or_default().iter().find(|condition| condition.type_ == *gate) {
+        Some(condition) if condition.status == "True" => None,
+        Some(condition) => {
+            let is = &condition.status;
+            Some(format!("the status of pod readiness gate {gate:?} is not \"True\", but {is}"))
+        }
+        None => Some(format!("corresponding condition of pod readiness gate {gate:?} does not exist.")),
+    };
+    let closed: Vec<String> = want.readiness_gates.iter().filter_map(closed).collect();
+    if closed.is_empty() {
+        return containers;
+    }
+    Verdict { holds: false, reason: Some("ReadinessGatesNotReady"), message: Some(closed.join(", ")) }
 }

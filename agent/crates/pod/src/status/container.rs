@@ -1,11 +1,12 @@
 //! One container's status.
 
 use super::ready::{container_ready, container_started};
-use crate::observed::{ContainerObserved, PodObserved, Termination};
+use crate::observed::{ContainerObserved, ObservedUser, PodObserved, Termination};
 use crate::plan::{Life, PodPlan, init_done, life};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+    ContainerUser, LinuxContainerUser, ResourceRequirements, VolumeMount, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use orlop_model::{ContainerDesired, ContainerId, ContainerRole, PodDesired};
@@ -16,6 +17,7 @@ pub(super) fn status(
     seen: &PodObserved,
     plan: &PodPlan,
     desired: &ContainerDesired,
+    given: Option<&Container>,
 ) -> ContainerStatus {
     let (life, about) = life(seen, &desired.name);
     let (state, last) = states(want, plan, desired, life, about);
@@ -34,6 +36,8 @@ pub(super) fn status(
             (init_done(seen, desired) && !again, matches_running(life))
         }
     };
+    let created = id.is_some();
+    let resources = given.filter(|_| created).and_then(|given| given.resources.clone());
     ContainerStatus {
         name: desired.name.to_string(),
         image: desired.image.to_string(),
@@ -44,8 +48,38 @@ pub(super) fn status(
         restart_count: i32::try_from(restarts(life, about)).unwrap_or(i32::MAX),
         state: Some(state),
         last_state: Some(last.unwrap_or_default()),
+        allocated_resources: resources.as_ref().and_then(|resources| resources.requests.clone()),
+        resources: resources.or_else(|| created.then(ResourceRequirements::default)).filter(|_| given.is_some()),
+        user: about.and_then(|about| about.user.as_ref()).map(user),
+        volume_mounts: given.and_then(volume_mounts),
         ..ContainerStatus::default()
     }
+}
+
+fn user(user: &ObservedUser) -> ContainerUser {
+    let groups: Vec<i64> = user.groups.iter().copied().map(i64::from).collect();
+    let linux = LinuxContainerUser {
+        uid: i64::from(user.uid),
+        gid: i64::from(user.gid),
+        supplemental_groups: (!groups.is_empty()).then_some(groups),
+    };
+    ContainerUser { linux: Some(linux) }
+}
+
+/// Mounts are read-only by themselves, never those below them.
+fn volume_mounts(given: &Container) -> Option<Vec<VolumeMountStatus>> {
+    let status = |mount: &VolumeMount| {
+        let read_only = mount.read_only.filter(|read_only| *read_only);
+        VolumeMountStatus {
+            name: mount.name.clone(),
+            mount_path: mount.mount_path.clone(),
+            read_only,
+            recursive_read_only: read_only.map(|_| "Disabled".to_owned()),
+            volume_status: None,
+        }
+    };
+    let mounts = given.volume_mounts.as_ref().filter(|mounts| !mounts.is_empty())?;
+    Some(mounts.iter().map(status).collect())
 }
 
 fn matches_running(life: Life<'_>) -> bool {

@@ -2,9 +2,16 @@
 
 mod admitted;
 mod desired;
+mod downward;
 mod env;
+mod fit;
+mod mirror;
+mod needs;
+mod patch;
 mod probe;
 mod random;
 mod refused;
 mod scripts;
+mod services;
+mod status;
 mod world;

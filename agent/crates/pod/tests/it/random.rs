@@ -102,6 +102,7 @@ fn any_container() -> impl Strategy<Value = ContainerObserved> {
             backoff,
             probes,
             image_id: None,
+            user: None,
             stopping,
             earlier_sandbox,
         })

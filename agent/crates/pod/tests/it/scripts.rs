@@ -85,7 +85,7 @@ fn step(world: &mut World, line: &str, last: &mut (PodPlan, Option<PodStatus>), 
             write_plan(&last.0, world.now, out);
         }
         "status:" => {
-            let cx = StatusContext { host_ips: &["192.0.2.1".parse().unwrap()], previous: last.1.as_ref() };
+            let cx = StatusContext { host_ips: &["192.0.2.1".parse().unwrap()], previous: last.1.as_ref(), api: None };
             let status = status(&world.want, &world.seen, &last.0, &cx, world.now);
             write_status(&status, pod_serving(&world.want, &world.seen), out);
             last.1 = Some(status);

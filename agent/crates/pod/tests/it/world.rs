@@ -142,6 +142,7 @@ pub fn begin(seen: &mut PodObserved, action: &PodAction, now: Timestamp) {
                 backoff: *backoff,
                 probes: ProbeResults::default(),
                 image_id: Some("sha256:1".to_owned()),
+                user: None,
                 stopping: None,
                 earlier_sandbox: false,
             };
