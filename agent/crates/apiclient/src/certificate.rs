@@ -134,7 +134,7 @@ impl Client {
         spec: TokenRequestSpec,
     ) -> Result<TokenRequest, ApiError> {
         let body = TokenRequest { metadata: ObjectMeta::default(), spec: Some(spec), status: None };
-        self.create_sub(&SERVICE_ACCOUNTS.within(namespace).named(account).sub("token"), &body).await
+        self.create_sub(&SERVICE_ACCOUNTS.within(namespace).named(account).subresource("token"), &body).await
     }
 }
 

@@ -139,7 +139,7 @@ pub struct Object {
 impl Object {
     /// A sub-resource of it: `status`, `token`, `eviction`, `binding`, …
     #[must_use]
-    pub fn sub(mut self, sub: &'static str) -> Self {
+    pub fn subresource(mut self, sub: &'static str) -> Self {
         self.sub = Some(sub);
         self
     }
@@ -184,7 +184,7 @@ mod tests {
             assert_eq!(segments.map(|s| s.join("/")).unwrap_or_else(|e| e.to_string()), want);
         };
         check(PODS.everywhere().segments(), "api/v1/pods");
-        check(PODS.within("web").named("a").sub("status").segments(), "api/v1/namespaces/web/pods/a/status");
+        check(PODS.within("web").named("a").subresource("status").segments(), "api/v1/namespaces/web/pods/a/status");
         check(NODES.named("n1").segments(), "api/v1/nodes/n1");
         check(
             LEASES.within("kube-node-lease").named("n1").segments(),

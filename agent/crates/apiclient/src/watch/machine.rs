@@ -157,11 +157,11 @@ impl Machine {
                 self.page(more.is_none(), first.as_deref().unwrap_or(version), next, whole)
             }
             (Phase::Paging { more, .. }, Seen::Failed(failure)) => self.page_failed(more.is_some(), failure, now),
-            (Phase::Watching, Seen::Event { version } | Seen::Bookmark { version, .. }) => self.advance(version),
+            (Phase::Watching, Seen::Event { version } | Seen::Bookmark { version, .. }) => self.advance(version, now),
             (Phase::Watching, Seen::Ended) if lived.is_some_and(|lived| lived >= SHORT) => self.go(Duration::ZERO),
             (Phase::Watching, Seen::Ended) => self.again(Failure::Other, lived, now),
             (Phase::Watching, Seen::Failed(failure)) => self.watch_failed(failure, lived, now),
-            (Phase::Doubting, Seen::Newest { version }) => self.confirm(version),
+            (Phase::Doubting, Seen::Newest { version }) => self.confirm(version, now),
             (Phase::Doubting, Seen::Failed(failure)) => self.doubt_failed(failure, now),
             // The driver cannot see these: they belong to another request than the one under way.
             (Phase::Paging { .. } | Phase::Doubting, Seen::Event { .. } | Seen::Bookmark { .. } | Seen::Ended)
@@ -289,9 +289,9 @@ impl Machine {
         }
     }
 
-    fn advance(&mut self, version: &str) -> Step {
+    fn advance(&mut self, version: &str, now: Duration) -> Step {
         if self.version.as_deref().is_some_and(|ours| is_before(version, ours)) {
-            return self.relist_newest();
+            return self.relist_newest(now);
         }
         if !version.is_empty() {
             self.version = Some(version.to_owned());
@@ -322,9 +322,9 @@ impl Machine {
         }
     }
 
-    fn confirm(&mut self, version: &str) -> Step {
+    fn confirm(&mut self, version: &str, now: Duration) -> Step {
         if self.version.as_deref().is_some_and(|ours| is_before(version, ours)) {
-            return self.relist_newest();
+            return self.relist_newest(now);
         }
         self.phase = Phase::Watching;
         self.go(Duration::ZERO)
@@ -338,11 +338,12 @@ impl Machine {
         self.again(failure, None, now)
     }
 
-    fn relist_newest(&mut self) -> Step {
+    fn relist_newest(&mut self, now: Duration) -> Step {
         let went_back = self.version.take();
         self.newest = true;
+        // Servers that disagree must not make us list without end.
+        let wait = self.backoff.wait(now);
         let ask = self.list();
-        let wait = RELIST_SPREAD.mul_f64(self.backoff.fraction());
         Step { went_back, next: Some((wait, ask)), ..Step::default() }
     }
 }
