@@ -153,12 +153,12 @@ impl Services {
                 continue;
             }
             inner.since.entry(key.clone()).or_insert_with(Timestamp::now);
-            let Input { service, endpoints } = inner.input(&service);
-            inner.wanted.insert(key, service.clone());
             if inner.open {
-                let plan = inner.compiler.upsert_service(service, endpoints);
+                let input = inner.input(&service);
+                let plan = inner.compiler.set_service(&input);
                 self.write(&plan, events);
             }
+            inner.wanted.insert(key, service);
         }
     }
 
@@ -190,8 +190,8 @@ impl Services {
         let concerned = |service: &Service| [&old, &pod].into_iter().flatten().any(|pod| service.selects(pod));
         let services: Vec<Service> = inner.wanted.values().filter(|service| concerned(service)).cloned().collect();
         for service in services {
-            let Input { service, endpoints } = inner.input(&service);
-            let plan = inner.compiler.set_endpoints(&service.key, endpoints);
+            let input = inner.input(&service);
+            let plan = inner.compiler.set_service(&input);
             self.write(&plan, events);
         }
         self.follow(&mut inner, &touched, events);

@@ -112,7 +112,7 @@ impl Services {
         }
         for key in touched {
             let plan = match inner.cluster.input(key) {
-                Some(input) => inner.compiler.upsert_service(input.service, input.endpoints),
+                Some(input) => inner.compiler.set_service(&input),
                 None => inner.compiler.remove_service(key),
             };
             self.write(&plan, events);

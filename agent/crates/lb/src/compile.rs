@@ -2,7 +2,7 @@
 
 use crate::ids::{BackendName, GroupKey, Ids};
 use crate::lower::{Claims, Group, Part, emit, groups};
-use crate::{Conflict, Endpoint, LbTables, Service};
+use crate::{Endpoint, LbTables, Service};
 use orlop_ebpf_abi::{Backend, BackendState};
 use orlop_model::ServiceKey;
 use std::collections::{BTreeMap, BTreeSet};
@@ -106,15 +106,4 @@ pub(crate) fn adopt(entries: &BTreeMap<ServiceKey, Entry>, claims: &Claims, pres
             }
         }
     }
-}
-
-pub(crate) fn conflicts(claims: &Claims) -> Vec<Conflict> {
-    let mut conflicts = Vec::new();
-    for (key, ranks) in claims.iter().filter(|(_, ranks)| ranks.len() > 1) {
-        let mut ranks = ranks.iter().map(|(_, service)| service.clone());
-        let Some(winner) = ranks.next() else { continue };
-        let frontend = crate::address::socket_text(key.addr, key.port, key.proto);
-        conflicts.extend(ranks.map(|loser| Conflict { frontend: frontend.clone(), winner: winner.clone(), loser }));
-    }
-    conflicts
 }

@@ -1,32 +1,32 @@
 //! One change at a time.
 
-use crate::compile::{Entry, Input, adopt, backend, claims, conflicts, emit_all};
+mod claims;
+mod entry;
+mod resync;
+
 use crate::diff::diff;
-use crate::ids::{BackendName, Ids};
-use crate::lower::{Claims, Part, emit};
-use crate::{Conflict, Endpoint, LbPlan, LbTables, Service};
+use crate::ids::{BackendName, GroupKey, Ids, Number};
+use crate::lower::groups;
+use crate::service::Rank;
+use crate::slab::{Place, Slab};
+use crate::{Conflict, Input, LbPlan, LbTables};
+use claims::Claims;
+use entry::{Entry, Used};
+use orlop_ebpf_abi::{Frontend, FrontendKey};
 use orlop_model::ServiceKey;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How many Services use a backend.
-#[derive(Debug, Clone, Copy, Default)]
-struct Uses {
-    /// As an endpoint of any kind.
-    all: u32,
-    /// For new connections.
-    usable: u32,
-}
-
-/// The Services, and the tables as they are once every plan given out has been
-/// carried out. A change costs what its Service (and any that it contends with)
-/// has in the tables, not what all have.
-#[derive(Debug, Clone, Default)]
+/// The numbers of what has a place in the tables, and who asks for what: as much as
+/// is needed to say again what every plan so far has led to. Services and endpoints
+/// themselves stay with whoever gave them. A change costs what its Service (and any
+/// that it contends with) has in the tables, not what all have.
+#[derive(Debug, Default)]
 pub struct Compiler {
-    entries: BTreeMap<ServiceKey, Entry>,
+    entries: Slab<Entry>,
+    backends: Slab<Used>,
     claims: Claims,
-    uses: BTreeMap<BackendName, Uses>,
-    ids: Ids,
-    tables: LbTables,
+    last_service: u32,
+    last_backend: u32,
 }
 
 impl Compiler {
@@ -36,38 +36,9 @@ impl Compiler {
         Self::default()
     }
 
-    /// After a start: the maps as dumped, and all Services with their endpoints. The
-    /// plan is empty when nothing changed meanwhile. Give all Services here: entries
-    /// of a Service that is not among them are removed.
-    pub fn restore(dump: LbTables, inputs: impl IntoIterator<Item = Input>) -> (Self, LbPlan) {
-        let mut compiler = Self { ids: Ids::from_tables(&dump), ..Self::default() };
-        for input in inputs {
-            compiler.entries.insert(input.service.key.clone(), Entry::new(input));
-        }
-        let plan = compiler.resync(dump);
-        (compiler, plan)
-    }
-
-    /// After a plan failed: the plan from the maps as dumped to the Services as known.
-    pub fn resync(&mut self, dump: LbTables) -> LbPlan {
-        self.ids.observe(&dump);
-        self.claims = claims(&self.entries);
-        adopt(&self.entries, &self.claims, &dump, &mut self.ids);
-        let wanted = emit_all(&mut self.entries, &self.claims, &dump, &mut self.ids);
-        self.uses.clear();
-        for entry in self.entries.values() {
-            count(&mut self.uses, &entry.part, true);
-        }
-        let plan = diff(&dump, &wanted);
-        self.tables = wanted;
-        plan
-    }
-
-    /// A Service is new or changed; its endpoints come along because named ports
-    /// and selectors belong to both.
-    pub fn upsert_service(&mut self, service: Service, endpoints: Vec<Endpoint>) -> LbPlan {
-        let key = service.key.clone();
-        self.change(&key, Some(Input { service, endpoints }))
+    /// A Service, or its endpoints, are new or changed.
+    pub fn set_service(&mut self, input: &Input) -> LbPlan {
+        self.change(&input.service.key, Some(input))
     }
 
     /// A Service is gone; nothing happens when it was not known.
@@ -75,151 +46,156 @@ impl Compiler {
         self.change(key, None)
     }
 
-    /// The endpoints of a Service changed; nothing happens when it is not known.
-    pub fn set_endpoints(&mut self, key: &ServiceKey, endpoints: Vec<Endpoint>) -> LbPlan {
-        match self.entries.get(key) {
-            None => LbPlan::default(),
-            Some(entry) => {
-                let service = entry.input.service.clone();
-                self.change(key, Some(Input { service, endpoints }))
+    /// The tables that the plans so far lead to, made on the spot.
+    #[must_use]
+    pub fn tables(&self) -> LbTables {
+        let mut tables = LbTables::default();
+        self.entries.iter().for_each(|(place, entry)| self.contribute(place, entry, &mut tables));
+        tables
+    }
+
+    /// The numbers in use, made on the spot.
+    #[must_use]
+    pub fn ids(&self) -> Ids {
+        let mut services = BTreeMap::new();
+        for (_, entry) in self.entries.iter() {
+            for group in entry.groups.iter().filter(|group| group.id != 0) {
+                let key = GroupKey {
+                    service: entry.key.clone(),
+                    port: group.port,
+                    protocol: group.protocol,
+                    family: group.family,
+                };
+                services.insert(key, Number { id: group.id, epoch: group.epoch });
             }
         }
+        let backends = self.backends.iter().filter(|(_, used)| used.all > 0).map(|(_, used)| (used.name, used.id));
+        Ids::new(services, backends.collect(), self.last_service, self.last_backend)
     }
 
-    /// The tables that the plans so far lead to.
+    /// Whether a Service of this name is known.
     #[must_use]
-    pub fn tables(&self) -> &LbTables {
-        &self.tables
-    }
-
-    /// The numbers in use.
-    #[must_use]
-    pub fn ids(&self) -> &Ids {
-        &self.ids
-    }
-
-    /// The Services with their endpoints, by name.
-    pub fn inputs(&self) -> impl Iterator<Item = &Input> {
-        self.entries.values().map(|entry| &entry.input)
-    }
-
-    /// The Service of this name.
-    #[must_use]
-    pub fn service(&self, key: &ServiceKey) -> Option<&Input> {
-        self.entries.get(key).map(|entry| &entry.input)
+    pub fn knows(&self, key: &ServiceKey) -> bool {
+        self.entries.find(key).is_some()
     }
 
     /// Frontends that more than one Service asks for.
     #[must_use]
     pub fn conflicts(&self) -> Vec<Conflict> {
-        conflicts(&self.claims)
+        let named = |place: Place| self.entries.get(place).map(|entry| entry.key.clone());
+        let mut conflicts = Vec::new();
+        for (key, places) in self.claims.contested() {
+            let mut ranks: Vec<Rank> =
+                places.into_iter().filter_map(|place| Some(self.entries.get(place)?.rank())).collect();
+            ranks.sort();
+            let Some(winner) = self.claims.winner(&key).and_then(named) else { continue };
+            let frontend = crate::address::socket_text(key.addr, key.port, key.proto);
+            let losers = ranks.into_iter().map(|(_, loser)| loser).filter(|loser| *loser != winner);
+            conflicts.extend(losers.map(|loser| Conflict {
+                frontend: frontend.clone(),
+                winner: winner.clone(),
+                loser,
+            }));
+        }
+        conflicts
     }
 
-    /// The Service that has this frontend.
-    pub(crate) fn owner(&self, key: &orlop_ebpf_abi::FrontendKey) -> Option<&ServiceKey> {
-        self.claims.get(key)?.first().map(|(_, service)| service)
+    /// The Service that has this frontend, and what the tables have for it.
+    pub(crate) fn frontend(&self, key: &FrontendKey) -> Option<(&ServiceKey, Frontend)> {
+        let entry = self.entries.get(self.claims.winner(key)?)?;
+        let mut groups = entry.groups.iter().filter(|group| group.id != 0);
+        let (group, flags) = groups.find_map(|group| {
+            let own = group.frontends.iter().find(|(own, _)| own == key)?;
+            Some((group, own.1))
+        })?;
+        Some((&entry.key, group.frontend(flags)))
     }
 
-    fn change(&mut self, key: &ServiceKey, input: Option<Input>) -> LbPlan {
-        let old = self.entries.remove(key);
-        let mut affected = BTreeSet::from([key.clone()]);
-        if let Some(entry) = &old {
-            self.claim(entry, false, &mut affected);
-        }
-        if let Some(input) = input {
-            let entry = Entry::new(input);
-            self.claim(&entry, true, &mut affected);
-            self.entries.insert(key.clone(), entry);
-        }
-
-        let mut before = Vec::new();
-        before.extend(old.map(|entry| entry.part));
-        let mut after = Vec::new();
-        for key in &affected {
-            let Some(entry) = self.entries.get_mut(key) else { continue };
-            let rank = entry.input.service.rank();
-            let part = emit(&entry.groups, &rank, &self.claims, &self.tables, &mut self.ids);
-            before.push(std::mem::replace(&mut entry.part, part.clone()));
-            after.push(part);
-        }
-        self.switch(&before, &after)
+    /// A backend's number and whether it takes new connections.
+    pub(crate) fn backend(&self, name: BackendName) -> Option<(u32, bool)> {
+        let used = self.backends.get(self.backends.find(name)?)?;
+        (used.all > 0).then_some((used.id, used.usable > 0))
     }
 
-    /// Adds or withdraws an entry's claims; whoever also claims one is affected.
-    fn claim(&mut self, entry: &Entry, add: bool, affected: &mut BTreeSet<ServiceKey>) {
-        let rank = entry.input.service.rank();
-        for (key, _) in entry.groups.iter().flat_map(|group| &group.frontends) {
-            let ranks = self.claims.entry(*key).or_default();
-            if add {
-                ranks.insert(rank.clone());
-            } else {
-                ranks.remove(&rank);
-            }
-            affected.extend(ranks.iter().map(|(_, service)| service.clone()));
-            if ranks.is_empty() {
-                self.claims.remove(key);
-            }
+    fn change(&mut self, key: &ServiceKey, input: Option<&Input>) -> LbPlan {
+        let lowered = input.map(|input| (input.service.created, groups(&input.service, &input.endpoints)));
+        let old = self.entries.find(key);
+        let mut affected: BTreeSet<Place> = old.into_iter().collect();
+        let claimed = old.and_then(|place| self.entries.get(place)).map(Entry::frontends).unwrap_or_default();
+        let claiming = lowered.iter().flat_map(|(_, groups)| groups).flat_map(|group| &group.frontends);
+        for key in claimed.iter().chain(claiming.map(|(key, _)| key)) {
+            affected.extend(self.claims.of(key));
         }
-    }
 
-    /// The plan from the old parts to the new ones; the tables follow.
-    fn switch(&mut self, before: &[Part], after: &[Part]) -> LbPlan {
-        for part in before {
-            count(&mut self.uses, part, false);
-        }
-        for part in after {
-            count(&mut self.uses, part, true);
-        }
         let mut current = LbTables::default();
+        for name in lowered.iter().flat_map(|(_, groups)| groups).flat_map(|group| &group.all) {
+            let used = self.backends.find(*name).and_then(|place| self.backends.get(place));
+            current.backends.extend(used.filter(|used| used.all > 0).map(|used| (used.id, used.backend())));
+        }
+        for &place in &affected {
+            if let Some(entry) = self.entries.get(place) {
+                self.contribute(place, entry, &mut current);
+            }
+        }
+        affected.iter().for_each(|place| self.count(*place, false));
+        let place = match (old, lowered) {
+            (old, Some((created, groups))) => {
+                let place = old.unwrap_or_else(|| self.entries.insert(Entry::named(key.clone())));
+                self.withdraw(place);
+                self.replace(place, created, &groups);
+                self.claim(place);
+                affected.insert(place);
+                None
+            }
+            (Some(place), None) => {
+                self.withdraw(place);
+                Some(place)
+            }
+            (None, None) => None,
+        };
+        if let Some(entry) = place.and_then(|place| self.entries.remove(place)) {
+            self.release(&entry);
+        }
+
+        for place in self.by_name(affected.iter().copied()) {
+            self.emit(place, &current);
+        }
         let mut wanted = LbTables::default();
-        for part in before.iter().chain(after) {
-            for (key, _) in &part.frontends {
-                current.frontends.extend(self.tables.frontends.get(key).map(|frontend| (*key, *frontend)));
-            }
-            for (_, id) in &part.numbers {
-                current.slots.extend(self.tables.slots_of(*id));
-            }
-            for name in &part.all {
-                let Some(id) = self.ids.backend_of(name) else { continue };
-                current.backends.extend(self.tables.backends.get(&id).map(|backend| (id, *backend)));
-                let uses = self.uses.get(name).filter(|uses| uses.all > 0);
-                wanted.backends.extend(uses.map(|uses| (id, backend(name, uses.usable > 0))));
+        for &place in &affected {
+            if let Some(entry) = self.entries.get(place) {
+                self.contribute(place, entry, &mut wanted);
             }
         }
-        for part in after {
-            wanted.frontends.extend(part.frontends.iter().copied());
-            wanted.slots.extend(part.slots.iter().copied());
-        }
-        self.forget(before, after);
-        let plan = diff(&current, &wanted);
-        plan.0.iter().for_each(|op| self.tables.apply(op));
-        plan
+        self.settle(&current, &mut wanted);
+        diff(&current, &wanted)
     }
 
-    /// Gives up the numbers that nobody uses any more.
-    fn forget(&mut self, before: &[Part], after: &[Part]) {
-        let kept: BTreeSet<u32> = after.iter().flat_map(|part| &part.numbers).map(|(_, id)| *id).collect();
-        for (group, id) in before.iter().flat_map(|part| &part.numbers) {
-            if !kept.contains(id) {
-                self.ids.forget_service(group);
-            }
-        }
-        for name in before.iter().flat_map(|part| &part.all) {
-            if self.uses.get(name).is_none_or(|uses| uses.all == 0) {
-                self.uses.remove(name);
-                self.ids.forget_backend(name);
+    /// Backends of the old state that others still use stay; those of nobody go.
+    fn settle(&mut self, current: &LbTables, wanted: &mut LbTables) {
+        for (&id, backend) in &current.backends {
+            let Some(place) = self.backends.find(crate::ids::backend_name(backend)) else { continue };
+            let Some(used) = self.backends.get(place) else { continue };
+            if used.all > 0 {
+                wanted.backends.insert(id, used.backend());
+            } else {
+                self.retire(place);
             }
         }
     }
-}
 
-/// Adds a part's uses of backends, or takes them away.
-fn count(uses: &mut BTreeMap<BackendName, Uses>, part: &Part, add: bool) {
-    let step = |number: &mut u32| *number = if add { *number + 1 } else { number.saturating_sub(1) };
-    for name in &part.all {
-        step(&mut uses.entry(*name).or_default().all);
+    /// A backend that is in the tables no more: who still names it may show it again,
+    /// under another number.
+    fn retire(&mut self, place: Place) {
+        match self.backends.get_mut(place) {
+            Some(used) if used.groups > 0 => used.id = 0,
+            _ => drop(self.backends.remove(place)),
+        }
     }
-    for name in &part.usable {
-        step(&mut uses.entry(*name).or_default().usable);
+
+    fn by_name(&self, places: impl Iterator<Item = Place>) -> Vec<Place> {
+        let mut places: Vec<Place> = places.filter(|place| self.entries.get(*place).is_some()).collect();
+        let key = |place: &Place| self.entries.get(*place).map(|entry| &entry.key);
+        places.sort_by(|a, b| key(a).cmp(&key(b)));
+        places
     }
 }

@@ -144,8 +144,9 @@ fn port_view(compiler: &Compiler, input: &Input, port: &ServicePort) -> PortView
 }
 
 fn frontend_view(compiler: &Compiler, service: &ServiceKey, key: FrontendKey, node_port: bool) -> FrontendView {
-    let owner = compiler.owner(&key);
-    let own = compiler.tables().frontends.get(&key).filter(|_| owner == Some(service));
+    let found = compiler.frontend(&key);
+    let owner = found.map(|(owner, _)| owner);
+    let own = found.filter(|(owner, _)| *owner == service).map(|(_, frontend)| frontend);
     FrontendView {
         address: socket_text(key.addr, key.port, key.proto),
         node_port,
@@ -158,10 +159,8 @@ fn frontend_view(compiler: &Compiler, service: &ServiceKey, key: FrontendKey, no
 fn backend_view(compiler: &Compiler, port: &ServicePort, endpoint: &Endpoint) -> Option<BackendView> {
     let target = endpoint.target(port)?;
     let name = (addr_bytes(endpoint.addr), port_bytes(target), port.protocol.number());
-    let backend_id = compiler.ids().backend_of(&name);
-    let active = backend_id
-        .and_then(|id| compiler.tables().backends.get(&id))
-        .is_some_and(|backend| backend.state == BackendState::Active as u8);
+    let known = compiler.backend(name);
+    let (backend_id, active) = (known.map(|(id, _)| id), known.is_some_and(|(_, active)| active));
     let status = match (endpoint.ready, endpoint.terminating) {
         (true, _) => BackendStatus::Active,
         (false, true) if active && endpoint.serving => BackendStatus::ActiveTerminating,

@@ -45,6 +45,15 @@ pub(crate) fn backend_name(backend: &Backend) -> BackendName {
 }
 
 impl Ids {
+    pub(crate) fn new(
+        services: BTreeMap<GroupKey, Number>,
+        backends: BTreeMap<BackendName, u32>,
+        last_service: u32,
+        last_backend: u32,
+    ) -> Self {
+        Self { services, backends, last_service, last_backend }
+    }
+
     /// The numbers that a dump shows: backends by name, Service ports still unnamed.
     #[must_use]
     pub fn from_tables(tables: &LbTables) -> Self {
@@ -116,19 +125,6 @@ impl Ids {
         id
     }
 
-    /// The backend's number, if it has one.
-    pub(crate) fn backend_of(&self, name: &BackendName) -> Option<u32> {
-        self.backends.get(name).copied()
-    }
-
-    pub(crate) fn forget_service(&mut self, group: &GroupKey) {
-        self.services.remove(group);
-    }
-
-    pub(crate) fn forget_backend(&mut self, name: &BackendName) {
-        self.backends.remove(name);
-    }
-
     pub(crate) fn retain(&mut self, services: &BTreeSet<GroupKey>, backends: &BTreeSet<BackendName>) {
         self.services.retain(|group, _| services.contains(group));
         self.backends.retain(|name, _| backends.contains(name));
@@ -136,7 +132,7 @@ impl Ids {
 }
 
 /// The number after `last`; from 1 again, looking for a free one, when all are spent.
-fn following(last: u32, taken: impl Fn(u32) -> bool) -> u32 {
+pub(crate) fn following(last: u32, mut taken: impl FnMut(u32) -> bool) -> u32 {
     match last.checked_add(1) {
         Some(id) => id,
         None => (1..=u32::MAX).find(|&id| !taken(id)).unwrap_or(u32::MAX),

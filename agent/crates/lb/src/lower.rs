@@ -99,7 +99,8 @@ pub(crate) fn emit(groups: &[Group], rank: &Rank, claims: &Claims, present: &LbT
         }
         let mut slots: Vec<u32> = group.usable.iter().map(|name| ids.backend(*name)).collect();
         slots.sort_unstable();
-        let epoch = epoch(present, number.id, number.epoch, &won, &slots);
+        let keys: Vec<FrontendKey> = won.iter().map(|(key, _)| *key).collect();
+        let epoch = epoch(present, (number.id, number.epoch), &keys, &slots);
         ids.set_epoch(&group.key, epoch);
         let count = u32::try_from(slots.len()).unwrap_or(u32::MAX);
         part.frontends
@@ -120,9 +121,9 @@ pub(crate) fn wins(claims: &Claims, key: &FrontendKey, rank: &Rank) -> bool {
 /// The epoch for these slots: one that a frontend of the Service port names already
 /// and that holds just these, else one that was never used. Slots that a plan left
 /// behind unfinished are thus never completed in place.
-fn epoch(present: &LbTables, id: u32, last: u32, won: &[(FrontendKey, u32)], slots: &[u32]) -> u32 {
+pub(crate) fn epoch(present: &LbTables, (id, last): (u32, u32), won: &[FrontendKey], slots: &[u32]) -> u32 {
     let named = || {
-        let frontends = won.iter().filter_map(|(key, _)| present.frontends.get(key));
+        let frontends = won.iter().filter_map(|key| present.frontends.get(key));
         frontends.filter(|frontend| frontend.service == id)
     };
     let holds = |epoch: u32| {

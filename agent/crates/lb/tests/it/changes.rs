@@ -131,7 +131,7 @@ fn run(changes: Vec<Change>) {
     let mut maps = LbTables::default();
     let mut succeed = usize::MAX;
     for change in changes {
-        let ids = compiler.ids().clone();
+        let ids = compiler.ids();
         let plan = match change {
             Change::Fault(ops) => {
                 succeed = ops;
@@ -145,13 +145,12 @@ fn run(changes: Vec<Change>) {
             }
             Change::Upsert(input) => {
                 inputs.insert(input.service.key.clone(), input.clone());
-                compiler.upsert_service(input.service, input.endpoints)
+                compiler.set_service(&input)
             }
             Change::Endpoints(key, endpoints) => {
-                if let Some(input) = inputs.get_mut(&key) {
-                    input.endpoints = endpoints.clone();
-                }
-                compiler.set_endpoints(&key, endpoints)
+                let Some(input) = inputs.get_mut(&key) else { continue };
+                input.endpoints = endpoints;
+                compiler.set_service(input)
             }
             Change::Remove(key) => {
                 inputs.remove(&key);
@@ -160,14 +159,14 @@ fn run(changes: Vec<Change>) {
         };
         let (wanted, same) = at_once(&inputs, &maps, &ids);
         assert_eq!(plan, same);
-        assert_eq!(compiler.tables(), &wanted);
+        assert_eq!(compiler.tables(), wanted);
         carry_out(&mut maps, &plan, &wanted, succeed);
         if std::mem::replace(&mut succeed, usize::MAX) != usize::MAX {
             let plan = compiler.resync(maps.clone());
-            let wanted = compiler.tables().clone();
+            let wanted = compiler.tables();
             carry_out(&mut maps, &plan, &wanted, usize::MAX);
         }
-        assert_eq!(&maps, compiler.tables());
+        assert_eq!(maps, compiler.tables());
         assert!(compiler.resync(maps.clone()).is_empty());
         assert!(diff(&maps, &maps).is_empty());
     }

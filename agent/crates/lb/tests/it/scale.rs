@@ -58,10 +58,10 @@ fn one_of_ten_thousand() {
     println!("restore: {:?}", start.elapsed());
     assert!(plan.is_empty());
 
-    let mut endpoints = inputs[5_000].endpoints.clone();
-    endpoints.pop();
+    let mut input = inputs[5_000].clone();
+    input.endpoints.pop();
     let start = Instant::now();
-    let plan = compiler.set_endpoints(&inputs[5_000].service.key, endpoints);
+    let plan = compiler.set_service(&input);
     println!("one endpoint: {:?}", start.elapsed());
     assert_eq!(plan.len(), 9 + 1 + 10 + 1);
 }

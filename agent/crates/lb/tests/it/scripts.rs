@@ -18,7 +18,7 @@ use orlop_lb::{
     describe, describe_tables, endpoints_from_pods,
 };
 use orlop_model::{PodKey, Protocol, ServiceKey};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The node of a script: what is wanted, the compiler, and the kernel's maps.
@@ -29,6 +29,7 @@ struct Node {
     compiler: Compiler,
     maps: LbTables,
     done: Vec<MapOp>,
+    told: BTreeSet<ServiceKey>,
     /// Seed of the faults: 1 in 10 operations fails. `None` for none.
     faults: Option<u64>,
     failed: usize,
@@ -49,23 +50,18 @@ impl Node {
 
     /// Tells the compiler what changed and carries out its plans.
     fn follow(&mut self) {
-        let gone = self.compiler.inputs().map(|input| input.service.key.clone());
-        let gone: Vec<ServiceKey> = gone.filter(|key| !self.services.contains_key(key.name())).collect();
-        for key in gone {
-            let plan = self.compiler.remove_service(&key);
-            self.carry_out(plan);
+        for key in std::mem::take(&mut self.told) {
+            if !self.services.contains_key(key.name()) {
+                let plan = self.compiler.remove_service(&key);
+                self.carry_out(plan);
+            }
         }
         for input in self.inputs() {
-            let plan = match self.compiler.service(&input.service.key) {
-                Some(known) if *known == input => LbPlan::default(),
-                Some(known) if known.service == input.service => {
-                    self.compiler.set_endpoints(&input.service.key, input.endpoints)
-                }
-                _ => self.compiler.upsert_service(input.service, input.endpoints),
-            };
+            self.told.insert(input.service.key.clone());
+            let plan = self.compiler.set_service(&input);
             self.carry_out(plan);
         }
-        assert_eq!(&self.maps, self.compiler.tables());
+        assert_eq!(self.maps, self.compiler.tables());
     }
 
     fn inputs(&self) -> Vec<Input> {
@@ -113,12 +109,9 @@ impl Node {
 
     /// Everything said once more changes nothing.
     fn repeat(&mut self) {
-        for Input { service, endpoints } in self.inputs() {
-            let key = service.key.clone();
-            let again = self.compiler.set_endpoints(&key, endpoints.clone());
-            assert!(again.is_empty(), "endpoints of {key} again: {:?}", again.0);
-            let again = self.compiler.upsert_service(service, endpoints);
-            assert!(again.is_empty(), "service {key} again: {:?}", again.0);
+        for input in self.inputs() {
+            let again = self.compiler.set_service(&input);
+            assert!(again.is_empty(), "service {} again: {:?}", input.service.key, again.0);
         }
         assert!(self.compiler.resync(self.maps.clone()).is_empty());
     }
