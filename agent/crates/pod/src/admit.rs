@@ -16,6 +16,7 @@ mod toleration;
 mod volume;
 
 use crate::field::{FieldError, Findings, Path};
+use crate::fit::Refusal;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -56,8 +57,11 @@ pub struct Admitted {
 pub struct Rejection {
     /// Name from the manifest, perhaps empty.
     pub name: String,
-    /// `Invalid`, or `NotSupported` when only Orlop stands in the way.
+    /// `Invalid`, `NotSupported` when only Orlop stands in the way, or the kubelet's
+    /// `SysctlForbidden`.
     pub reason: &'static str,
+    /// What the kubelet says, where it is the kubelet that refuses and not the API server.
+    pub kubelet: Option<String>,
     /// What is wrong, at least one.
     pub errors: Vec<FieldError>,
     /// Warnings that were found as well.
@@ -77,6 +81,15 @@ impl fmt::Display for Rejection {
     }
 }
 
+impl Rejection {
+    /// As the event and the status of a pod that the API server gave say it.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        let message = self.kubelet.clone().unwrap_or_else(|| self.to_string());
+        Refusal { reason: self.reason.to_owned(), message }
+    }
+}
+
 /// Checks a pod and fills in what the API server would.
 ///
 /// `uid` is the caller's: from the API server, or derived from the manifest.
@@ -93,7 +106,12 @@ pub fn admit(pod: &Pod, uid: PodUid, cx: &AdmitContext) -> Result<Admitted, Reje
         Some(pod) if out.errors.is_empty() => Ok(Admitted { pod, warnings: out.warnings }),
         Some(_) | None => Err(Rejection {
             name: pod.metadata.name.clone().unwrap_or_default(),
-            reason: if out.not_yet == out.errors.len() { "NotSupported" } else { "Invalid" },
+            reason: match &out.sysctl {
+                Some(_) => "SysctlForbidden",
+                None if out.not_yet == out.errors.len() => "NotSupported",
+                None => "Invalid",
+            },
+            kubelet: out.sysctl,
             errors: out.errors,
             warnings: out.warnings,
         }),

@@ -41,6 +41,8 @@ pub(crate) struct Findings {
     pub(crate) warnings: Vec<FieldError>,
     /// How many of the errors say only that Orlop cannot do it yet.
     pub(crate) not_yet: usize,
+    /// The first sysctl that the kubelet would refuse, in its words.
+    pub(crate) sysctl: Option<String>,
 }
 
 impl Findings {
@@ -74,6 +76,11 @@ impl Findings {
     pub(crate) fn not_yet(&mut self, path: &Path) {
         self.not_yet += 1;
         self.forbidden(path, "not supported by Orlop yet");
+    }
+    /// A sysctl that this node's configuration does not allow.
+    pub(crate) fn sysctl(&mut self, path: &Path, name: &str, why: &str, message: &str) {
+        self.sysctl.get_or_insert_with(|| format!("forbidden sysctl: {name:?} {why}"));
+        self.forbidden(path, message);
     }
     /// Valid Kubernetes that the pod can run without: said, not refused.
     pub(crate) fn warn(&mut self, path: &Path, message: impl Into<String>) {

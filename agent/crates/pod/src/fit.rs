@@ -4,8 +4,10 @@
 mod affinity;
 
 use crate::mirror::{is_mirror, is_static};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use orlop_model::{ContainerPort, NodeAllocatable, PodDesired, QosClass, Taint, TaintEffect};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use orlop_model::{ContainerPort, NodeAllocatable, PodDesired, Taint, TaintEffect};
 use std::collections::BTreeMap;
 
 /// The priority from which a pod is critical (`SystemCriticalPriority`).
@@ -35,14 +37,16 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// The status of a pod that was refused; nothing else is known of it.
+    /// The status of a pod that was refused; nothing else is known of it. `generation` is
+    /// the pod's own (`metadata.generation`).
     #[must_use]
-    pub fn status(&self, qos: QosClass) -> PodStatus {
+    pub fn status(&self, generation: Option<i64>, now: Timestamp) -> PodStatus {
         PodStatus {
+            observed_generation: generation,
+            start_time: Some(Time(now)),
             phase: Some("Failed".to_owned()),
             reason: Some(self.reason.clone()),
             message: Some(format!("Pod was rejected: {}", self.message)),
-            qos_class: Some(qos.as_str().to_owned()),
             ..PodStatus::default()
         }
     }

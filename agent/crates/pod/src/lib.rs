@@ -11,12 +11,16 @@
 //!
 //! * [`admit`] fills in the API server's defaults and checks what the API server and
 //!   the kubelet check; a field that Orlop does not act on is refused or warned of,
-//!   never ignored.
+//!   never ignored. [`admit_to_node`] asks whether the pod fits this node.
+//! * [`needs`] lists the objects and tokens that the pod refers to.
 //! * [`plan`] is the kubelet's `computePodActions`: a value, idempotent, with the
 //!   moment at which it changes by itself.
 //! * [`status`] and [`pod_ready`] are what the API shows; [`pod_serving`] is what
-//!   Services go by, and it turns false first.
-//! * [`mod@env`] resolves a container's environment and expands `$(NAME)`.
+//!   Services go by, and it turns false first. [`merge_status`] and [`status_patch`]
+//!   bring a status to an API server.
+//! * [`mod@env`] resolves a container's environment and expands `$(NAME)`;
+//!   [`downward_file`] is a file of the downward API.
+//! * [`static_pod`] and [`mirror_pod`] are a manifest's pod here and at the API server.
 //! * [`Prober`] says when to probe and what the results mean.
 //!
 //! Nothing here reads a clock, a file or a socket; all of it is tested with tables

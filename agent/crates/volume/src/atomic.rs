@@ -82,7 +82,6 @@ fn write_fresh(volume: &Path, payload: &Payload, group: Option<u32>, now: Timest
     let chmod = |path: &Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(VolumeError::io("chmod", path))
     };
-    chmod(folder.path(), 0o755)?;
     for (name, file) in payload {
         let path = folder.path().join(name);
         let mut parent = folder.path().to_path_buf();
@@ -99,6 +98,8 @@ fn write_fresh(volume: &Path, payload: &Payload, group: Option<u32>, now: Timest
             chown(&path, Some(user), None).map_err(VolumeError::io("change the owner of", &path))?;
         }
     }
+    // Only now can the pod look in: until here a token was perhaps not yet its owner's alone.
+    chmod(folder.path(), 0o755)?;
     if let Some(group) = group {
         set_group(folder.path(), group, true)?;
     }

@@ -9,9 +9,10 @@ pub(crate) struct Seen {
     pub fs_type: String,
 }
 
-/// A tmpfs that any user of the pod may write to (0777).
+/// A tmpfs that any user of the pod may write to (1777, as one has it that is mounted
+/// without a mode, which is what the kubelet does).
 pub(crate) fn tmpfs(path: &Path, size_bytes: Option<u64>) -> Result<(), VolumeError> {
-    orlop_kernel::mount_tmpfs(path, size_bytes, 0o777).map_err(VolumeError::mount("mount tmpfs at", path))
+    orlop_kernel::mount_tmpfs(path, size_bytes, 0o1777).map_err(VolumeError::mount("mount tmpfs at", path))
 }
 
 /// One bind mount, without the mounts below the source; private.

@@ -10,6 +10,9 @@ const SEARCHES_MAX: usize = 32;
 /// Characters of all search domains with the spaces between them, from `MaxDNSSearchListChars`.
 const SEARCH_CHARS_MAX: usize = 2048;
 
+/// Bytes of one search domain: with more, glibc 2.28 aborts.
+const SEARCH_BYTES_MAX: usize = 253;
+
 /// A file's text, and what did not fit into it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResolvConf {
@@ -55,8 +58,8 @@ fn parse(text: &str) -> Lists {
         match words.next() {
             Some("nameserver") => lists.nameservers.extend(words.next().map(str::to_owned)),
             Some("search") => {
-                let plain = |word: &str| if word == "." { word } else { word.trim_end_matches('.') }.to_owned();
-                lists.searches = words.map(plain).collect();
+                let plain = |word: &str| word.strip_suffix('.').unwrap_or(word).to_owned();
+                lists.searches = words.filter(|word| *word != ".").map(plain).collect();
             }
             Some("options") => lists.options.extend(words.map(str::to_owned)),
             _ => {}
@@ -81,6 +84,7 @@ impl Lists {
         }
         let before = self.searches.len();
         self.searches.truncate(SEARCHES_MAX);
+        self.searches.retain(|search| search.len() <= SEARCH_BYTES_MAX);
         while self.searches.join(" ").len() > SEARCH_CHARS_MAX {
             self.searches.pop();
         }
@@ -154,6 +158,9 @@ mod tests {
         let many: Vec<String> = (0..33).map(|n| format!("d{n}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         check(&dns(false, &[], &many, &[]), "", &format!("search {}\n", many[..32].join(" ")), 1);
+        let too_long = "x".repeat(254);
+        check(&dns(false, &[], &["a", &too_long, "b"], &[]), "search . c", "search a b\n", 1);
+        check(&dns(true, &[], &[], &[]), "search . c.", "search c\n", 0);
         let long: Vec<String> = (0..20).map(|n| format!("{n}.{}", "x".repeat(120))).collect();
         let long: Vec<&str> = long.iter().map(String::as_str).collect();
         let got = resolv_conf(&dns(false, &[], &long, &[]), "");

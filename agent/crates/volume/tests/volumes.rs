@@ -44,7 +44,7 @@ fn every_kind_is_where_the_kubelet_has_it() {
         assert_eq!(paths["keys"], at("kubernetes.io~secret", "keys"));
         assert_eq!(paths["host"], host);
         for (name, kind) in [("disk", None), ("mem", Some("tmpfs")), ("conf", None), ("keys", Some("tmpfs"))] {
-            assert_eq!(mode(&paths[name]), 0o777, "{name}");
+            assert_eq!(mode(&paths[name]), if kind.is_some() { 0o1777 } else { 0o777 }, "{name}");
             assert_eq!(fs_type(&paths[name]).as_deref(), kind, "{name}");
         }
         assert_eq!((text(paths["conf"].join("a")), text(paths["keys"].join("token"))), ("1".into(), "t".into()));
@@ -180,8 +180,8 @@ fn fs_group_owns_volumes_but_not_the_host() {
             (meta.gid(), meta.mode() & 0o7777)
         };
         assert_eq!(owned(&paths["disk"]), (2000, 0o2777));
-        assert_eq!(owned(&paths["mem"]), (2000, 0o2777));
-        assert_eq!(owned(&paths["keys"]), (2000, 0o2777));
+        assert_eq!(owned(&paths["mem"]), (2000, 0o3777));
+        assert_eq!(owned(&paths["keys"]), (2000, 0o3777));
         assert_eq!(owned(&paths["keys"].join("..data")), (2000, 0o2755));
         assert_eq!(owned(&paths["keys"].join("token")), (2000, 0o644));
         assert_eq!(owned(&host).0, 0);

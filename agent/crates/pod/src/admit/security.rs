@@ -250,9 +250,11 @@ fn sysctls(
         } else if all.iter().any(|(other, _)| *other == name) {
             out.duplicate(&path, &name);
         } else if (net && shares.network) || (ipc && shares.ipc) {
-            out.invalid(&path, &sysctl.name, "may not be set in a pod that uses the node's own namespace for it");
+            let why = if net { "not allowed with host net enabled" } else { "not allowed with host ipc enabled" };
+            out.sysctl(&path, &name, why, "may not be set in a pod that uses the node's own namespace for it");
         } else if !SAFE_SYSCTLS.contains(&name.as_str()) && !cx.allowed_sysctls.iter().any(|rule| allows(rule, &name)) {
-            out.forbidden(&path, "unsafe sysctls must be allowed in the node's configuration");
+            let message = "unsafe sysctls must be allowed in the node's configuration";
+            out.sysctl(&path, &name, "not allowlisted", message);
         } else if !net && !ipc {
             out.invalid(&path, &sysctl.name, "is not namespaced");
         }

@@ -2,7 +2,7 @@
 
 use crate::desired::{admit_pod, pod};
 use k8s_openapi::api::core::v1::Pod;
-use orlop_model::{NodeAllocatable, QosClass, Taint, TaintEffect};
+use orlop_model::{NodeAllocatable, Taint, TaintEffect};
 use orlop_pod::{NodeFacts, Refusal, admit_to_node, static_pod};
 use std::collections::BTreeMap;
 
@@ -49,7 +49,8 @@ fn resources() {
     check(&requests("cpu: 501m"), "priority: 2000000000", "");
     let refusal = refusal(&pod("containers: [{name: a, image: x}]"), &[], 1).unwrap();
     assert_eq!(refusal.to_string(), "Node didn't have enough resource: pods, requested: 1, used: 1, capacity: 1");
-    let status = refusal.status(QosClass::BestEffort);
+    let status = refusal.status(Some(2), crate::world::epoch());
+    assert_eq!(status.observed_generation, Some(2));
     assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Failed"), Some("OutOfpods")));
     assert_eq!(
         status.message.as_deref(),

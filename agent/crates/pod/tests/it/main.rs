@@ -1,6 +1,7 @@
 //! Tables, scripts and random worlds for the pure pod core.
 
 mod admitted;
+mod api;
 mod desired;
 mod downward;
 mod env;

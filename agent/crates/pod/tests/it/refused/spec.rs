@@ -111,7 +111,7 @@ fn the_pods_own_fields() {
         ("securityContext: {sysctls: [{name: net.ipv4.tcp_syncookies, value: \"1\"}]}", ""),
         (
             "hostNetwork: true, securityContext: {sysctls: [{name: net.ipv4.tcp_syncookies, value: \"1\"}]}",
-            "securityContext.sysctls[0].name: Invalid value: \"net.ipv4.tcp_syncookies\": may not be set in a pod that uses the node's own namespace for it",
+            "securityContext.sysctls[0].name: Forbidden: may not be set in a pod that uses the node's own namespace for it",
         ),
         (
             "securityContext: {sysctls: [{name: ../../etc, value: \"1\"}]}",
@@ -144,4 +144,29 @@ fn the_pods_own_fields() {
             "terminationMessagePolicy: Unsupported value: \"Log\": supported values: \"FallbackToLogsOnError\", \"File\"",
         ),
     ]);
+}
+
+#[test]
+fn sysctls_in_the_kubelets_words() {
+    for (fields, want) in [
+        ("securityContext: {sysctls: [{name: kernel/msgmax, value: x}]}", "\"kernel.msgmax\" not allowlisted"),
+        (
+            "hostNetwork: true, securityContext: {sysctls: [{name: net.ipv4.tcp_rmem, value: x}]}",
+            "\"net.ipv4.tcp_rmem\" not allowed with host net enabled",
+        ),
+        (
+            "hostIPC: true, securityContext: {sysctls: [{name: kernel.shm_rmid_forced, value: x}]}",
+            "\"kernel.shm_rmid_forced\" not allowed with host ipc enabled",
+        ),
+    ] {
+        let refusal =
+            admit_pod(&pod(&format!("{{containers: [{{name: a, image: x}}], {fields}}}"))).unwrap_err().refusal();
+        assert_eq!(refusal.reason, "SysctlForbidden");
+        assert_eq!(refusal.message, format!("forbidden sysctl: {want}"));
+    }
+    let refusal = admit_pod(&pod("{hostUsers: false, containers: [{name: a, image: x}]}")).unwrap_err().refusal();
+    assert_eq!(
+        (refusal.reason.as_str(), refusal.message.as_str()),
+        ("NotSupported", "Pod \"web\" is invalid: spec.hostUsers: Forbidden: not supported by Orlop yet")
+    );
 }
