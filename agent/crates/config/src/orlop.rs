@@ -1,0 +1,50 @@
+//! OrlopConfiguration: what only Orlop has.
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// `orlop.dev/v1alpha1`: every key is optional, an unknown one is an error.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OrlopConfiguration {
+    /// Folder of manifests.
+    pub manifests: Option<PathBuf>,
+    /// The node's name.
+    pub node_name: Option<String>,
+    /// The node's addresses, primary first.
+    #[serde(default, rename = "nodeIPs")]
+    pub node_ips: Vec<IpAddr>,
+    /// Ranges of pod addresses, at most one a family.
+    #[serde(default, rename = "podCIDRs")]
+    pub pod_cidrs: Vec<IpNet>,
+    /// Range of service addresses.
+    #[serde(rename = "serviceCIDR")]
+    pub service_cidr: Option<IpNet>,
+    /// The kubelet's root: pods' folders and volumes.
+    pub root_dir: Option<PathBuf>,
+    /// Images, leases.
+    pub state_dir: Option<PathBuf>,
+    /// Sockets, namespaces, bundles; gone after a boot.
+    pub run_dir: Option<PathBuf>,
+    /// Pods' logs.
+    pub log_dir: Option<PathBuf>,
+    /// Cgroup that holds `kubepods`, relative to each hierarchy's mount.
+    pub cgroup_root: Option<PathBuf>,
+    /// Pinned maps and links.
+    pub bpf_dir: Option<PathBuf>,
+    /// Folder of image layouts and archives to load at the start.
+    pub images: Option<PathBuf>,
+    /// The monitor's executable.
+    pub monitor: Option<PathBuf>,
+    /// Name servers for `dnsPolicy: ClusterFirst`.
+    #[serde(default, rename = "clusterDNS")]
+    pub cluster_dns: Vec<IpAddr>,
+    /// Domain for it.
+    pub cluster_domain: Option<String>,
+    /// Bytes a container's log file may reach.
+    pub container_log_max_size: Option<u64>,
+    /// Log files kept a container.
+    pub container_log_max_files: Option<u32>,
+}

@@ -1,0 +1,5 @@
+//! Documents, drop-ins, flags and kubeadm's files, through the crate's door.
+
+mod fields;
+mod kubeadm;
+mod load;
