@@ -78,9 +78,9 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 ///
 /// # Errors
 /// None in it, or a broken block.
-pub fn certificates_in(pem: &str, whose: &str) -> Result<Vec<CertificateDer<'static>>, PkiError> {
+pub fn certificates_in(pem: impl AsRef<[u8]>, whose: &str) -> Result<Vec<CertificateDer<'static>>, PkiError> {
     let failed = |problem: String| PkiError::Certificate { whose: whose.into(), problem };
-    let found: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem.as_ref())
         .collect::<Result<_, _>>()
         .map_err(|err| failed(err.to_string()))?;
     if found.is_empty() {

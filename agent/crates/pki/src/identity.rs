@@ -21,7 +21,7 @@ impl Identity {
     ///
     /// # Errors
     /// Either is missing or broken, or they do not belong together.
-    pub fn from_pem(certificate: &str, key: &str, whose: &str) -> Result<Self, PkiError> {
+    pub fn from_pem(certificate: impl AsRef<[u8]>, key: &str, whose: &str) -> Result<Self, PkiError> {
         let key = PrivateKey::from_pem(key, whose)?;
         Self::new(certificate, key, whose)
     }
@@ -31,7 +31,7 @@ impl Identity {
     ///
     /// # Errors
     /// The certificate is missing or broken, or not for this key.
-    pub fn new(certificate: &str, key: PrivateKey, whose: &str) -> Result<Self, PkiError> {
+    pub fn new(certificate: impl AsRef<[u8]>, key: PrivateKey, whose: &str) -> Result<Self, PkiError> {
         let chain = certificates_in(certificate, whose)?;
         let facts = CertificateFacts::of(&chain[0], whose)?;
         if facts.spki != *key.public_key() {

@@ -4,6 +4,7 @@ use crate::{BootstrapToken, ClusterInfo, PkiError, bootstrap_kubeconfig, certifi
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// The key of the KubeletConfiguration in the ConfigMap kube-system/kubelet-config.
@@ -83,29 +84,42 @@ struct Head {
     api_version: String,
     #[serde(default)]
     kind: String,
+    #[serde(default)]
+    resolv_conf: Option<PathBuf>,
 }
 
-/// The KubeletConfiguration out of `data` of kubeadm's ConfigMap kube-system/kubelet-config, unchanged.
+impl Head {
+    fn of(text: &str) -> Result<Self, PkiError> {
+        serde_saphyr::from_str(text).map_err(|err| PkiError::KubeletConfig { problem: err.to_string() })
+    }
+}
+
+/// The KubeletConfiguration out of `data` of kubeadm's ConfigMap kube-system/kubelet-config. `resolv_conf` goes into
+/// it when it names none, as with kubeadm: `/run/systemd/resolve/resolv.conf` where systemd-resolved runs,
+/// whose `/etc/resolv.conf` names a server on loopback that no pod reaches.
 ///
 /// # Errors
 /// It has no key `kubelet`, or what is there is another document.
-pub fn kubelet_configuration(data: &BTreeMap<String, String>) -> Result<String, PkiError> {
+pub fn kubelet_configuration(data: &BTreeMap<String, String>, resolv_conf: Option<&Path>) -> Result<String, PkiError> {
     let failed = |problem: String| PkiError::KubeletConfig { problem };
     let text = data.get(KUBELET).ok_or_else(|| failed(format!("it has no key {KUBELET}")))?;
-    let head: Head = serde_saphyr::from_str(text).map_err(|err| failed(err.to_string()))?;
-    if head.kind != "KubeletConfiguration" || head.api_version != KUBELET_API_VERSION {
-        return Err(failed(format!(
-            "it is {} {}, not {KUBELET_API_VERSION} KubeletConfiguration",
-            head.api_version, head.kind
-        )));
+    let Head { api_version, kind, resolv_conf: named } = Head::of(text)?;
+    if kind != "KubeletConfiguration" || api_version != KUBELET_API_VERSION {
+        return Err(failed(format!("it is {api_version} {kind}, not {KUBELET_API_VERSION} KubeletConfiguration")));
     }
-    Ok(text.clone())
+    let Some(resolv_conf) = resolv_conf.filter(|_| named.is_none()) else { return Ok(text.clone()) };
+    let more = format!("{}\nresolvConf: {resolv_conf:?}\n", text.trim_end());
+    // kubeadm writes block style; in another one a line more is no key more.
+    match Head::of(&more) {
+        Ok(head) if head.resolv_conf.as_deref() == Some(resolv_conf) => Ok(more),
+        _ => Err(failed("resolvConf cannot be added to it: it is not YAML in block style".into())),
+    }
 }
 
 /// The KubeletConfiguration for a cluster that has none to give (it was not made by kubeadm): what kubeadm writes
 /// for a node, less the cluster DNS, which nobody can guess. `ca` is where the cluster's CA is,
-/// `cluster_dns` what the user says.
-pub fn default_kubelet_configuration(ca: &Path, cluster_dns: &[std::net::IpAddr]) -> String {
+/// `cluster_dns` what the user says, `resolv_conf` as for [`kubelet_configuration`].
+pub fn default_kubelet_configuration(ca: &Path, cluster_dns: &[IpAddr], resolv_conf: Option<&Path>) -> String {
     let mut text = format!(
         "apiVersion: {KUBELET_API_VERSION}\n\
          kind: KubeletConfiguration\n\
@@ -116,6 +130,9 @@ pub fn default_kubelet_configuration(ca: &Path, cluster_dns: &[std::net::IpAddr]
     if !cluster_dns.is_empty() {
         text.push_str("clusterDNS:\n");
         text.extend(cluster_dns.iter().map(|ip| format!("- \"{ip}\"\n")));
+    }
+    if let Some(path) = resolv_conf {
+        text.push_str(&format!("resolvConf: {path:?}\n"));
     }
     text.push_str("rotateCertificates: true\nstaticPodPath: /etc/kubernetes/manifests\n");
     text

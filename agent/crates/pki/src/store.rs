@@ -71,7 +71,12 @@ impl CertificateStore {
     ///
     /// # Errors
     /// The certificate is broken or not for this key (the current one stays), or the folder cannot be written.
-    pub fn update(&self, certificate: &str, key: &PrivateKey, now: Timestamp) -> Result<Identity, PkiError> {
+    pub fn update(
+        &self,
+        certificate: impl AsRef<[u8]>,
+        key: &PrivateKey,
+        now: Timestamp,
+    ) -> Result<Identity, PkiError> {
         let identity = Identity::new(certificate, key.clone(), "the certificate that was issued")?;
         let name = format!("{}-{}.pem", self.prefix, now.strftime("%Y-%m-%d-%H-%M-%S"));
         let current = self.current_path();

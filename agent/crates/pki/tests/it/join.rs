@@ -107,20 +107,44 @@ fn a_token_that_looks_like_a_number_stays_text() {
 #[test]
 fn kubeadms_configuration_is_taken_as_it_is() {
     #[track_caller]
-    fn check(key: &str, text: &str, want: Result<(), &str>) {
+    fn check(key: &str, text: &str, resolv_conf: Option<&str>, want: Result<&str, &str>) {
         let data = BTreeMap::from([(key.to_owned(), text.to_owned())]);
-        match (kubelet_configuration(&data), want) {
-            (Ok(got), Ok(())) => assert_eq!(got, text),
+        match (kubelet_configuration(&data, resolv_conf.map(Path::new)), want) {
+            (Ok(got), Ok(want)) => assert_eq!(got, want),
             (Err(err), Err(part)) => assert!(err.to_string().contains(part), "{err}"),
             (got, want) => panic!("{got:?}, not {want:?}"),
         }
     }
     let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
-    check("kubelet", &format!("{head}clusterDNS:\n- 10.96.0.10\n"), Ok(()));
-    check("kubelet", &default_kubelet_configuration(Path::new("/pki/ca.crt"), &[]), Ok(()));
-    let dns = ["fd00::a".parse().expect("an address")];
-    check("kubelet", &default_kubelet_configuration(Path::new("/p k/ca.crt"), &dns), Ok(()));
-    check("kubelet-1.20", head, Err("no key kubelet"));
-    check("kubelet", "apiVersion: v1\nkind: Pod\n", Err("it is v1 Pod"));
-    check("kubelet", "[", Err("cannot be used"));
+    let dns = format!("{head}clusterDNS:\n- 10.96.0.10\n");
+    check("kubelet", &dns, None, Ok(&dns));
+    check("kubelet-1.20", head, None, Err("no key kubelet"));
+    check("kubelet", "apiVersion: v1\nkind: Pod\n", None, Err("it is v1 Pod"));
+    check("kubelet", "[", None, Err("cannot be used"));
+
+    let resolved = Some("/run/systemd/resolve/resolv.conf");
+    let with = format!("{dns}resolvConf: \"/run/systemd/resolve/resolv.conf\"\n");
+    check("kubelet", &dns, resolved, Ok(&with));
+    check("kubelet", dns.trim_end(), resolved, Ok(&with));
+    let own = format!("{dns}resolvConf: /etc/resolv.conf\n");
+    check("kubelet", &own, resolved, Ok(&own));
+    let flow = "{apiVersion: kubelet.config.k8s.io/v1beta1, kind: KubeletConfiguration}";
+    check("kubelet", flow, None, Ok(flow));
+    check("kubelet", flow, resolved, Err("block style"));
+}
+
+#[test]
+fn a_default_configuration_is_one() {
+    #[track_caller]
+    fn check(ca: &str, dns: &[&str], resolv_conf: Option<&str>, lines: &[&str]) {
+        let dns: Vec<_> = dns.iter().map(|ip| ip.parse().expect("an address")).collect();
+        let text = default_kubelet_configuration(Path::new(ca), &dns, resolv_conf.map(Path::new));
+        let data = BTreeMap::from([("kubelet".to_owned(), text.clone())]);
+        assert_eq!(kubelet_configuration(&data, None).expect("one"), text);
+        for line in lines {
+            assert!(text.lines().any(|it| it == *line), "no {line:?} in {text}");
+        }
+    }
+    check("/pki/ca.crt", &[], None, &["    clientCAFile: \"/pki/ca.crt\"", "rotateCertificates: true"]);
+    check("/p k/ca.crt", &["10.96.0.10", "fd00::a"], Some("/r"), &["- \"fd00::a\"", "resolvConf: \"/r\""]);
 }
