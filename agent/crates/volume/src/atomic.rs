@@ -50,6 +50,11 @@ pub(crate) fn write(volume: &Path, payload: &Payload, group: Option<u32>, now: T
     Ok(changed)
 }
 
+/// Whether the volume was ever written to the end.
+pub(crate) fn has_state(volume: &Path) -> bool {
+    fs::read_link(volume.join(DATA)).is_ok()
+}
+
 fn contents(payload: &Payload) -> BTreeMap<PathBuf, Vec<u8>> {
     payload.iter().map(|(path, file)| (path.clone(), file.bytes.clone())).collect()
 }

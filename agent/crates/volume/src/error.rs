@@ -122,6 +122,24 @@ pub enum VolumeError {
 }
 
 impl VolumeError {
+    /// Whether it is only that an object or a token cannot be had now.
+    pub(crate) fn is_missing(&self) -> bool {
+        match self {
+            Self::ObjectNotFound { .. } | Self::KeyNotFound { .. } | Self::Token(_) => true,
+            Self::Several(errors) => errors.iter().all(Self::is_missing),
+            Self::SetUp { .. }
+            | Self::HostPathType { .. }
+            | Self::Downward(_)
+            | Self::Path { .. }
+            | Self::NoSuchVolume { .. }
+            | Self::SubPath { .. }
+            | Self::ForeignMount { .. }
+            | Self::NoSpace { .. }
+            | Self::Io { .. }
+            | Self::Mount { .. } => false,
+        }
+    }
+
     /// For `map_err`: a file operation, or [`VolumeError::NoSpace`] when that is why.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| match source.kind() {

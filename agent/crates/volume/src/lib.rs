@@ -38,7 +38,7 @@ pub use error::{TearDownError, VolumeError};
 pub use hosts::{hosts, node_hosts};
 pub use objects::{ObjectData, Objects, Sources};
 pub use pod_files::{NodeFiles, PodFiles, make_termination_log, write_pod_files};
-pub use resolv::{ResolvConf, resolv_conf};
+pub use resolv::{ResolvConf, node_searches, resolv_conf};
 pub use roots::Roots;
 pub use setup::{Updated, set_up, update};
 pub use sub_path::{MountSource, mount_sources};

@@ -30,16 +30,19 @@ pub fn resolv_conf(dns: &DnsDesired, node: &str) -> ResolvConf {
     let mut lists = if dns.from_node { parse(node) } else { Lists::default() };
     lists.nameservers.extend(dns.nameservers.iter().map(ToString::to_string));
     lists.searches.extend(dns.searches.iter().cloned());
-    for option in &dns.options {
-        let name = |option: &str| option.split(':').next().unwrap_or_default().to_owned();
-        lists.options.retain(|old| name(old) != name(option));
-        lists.options.push(option.clone());
-    }
+    dns.options.iter().for_each(|option| lists.set_option(option));
     unique(&mut lists.nameservers);
     unique(&mut lists.searches);
     let mut left_out = Vec::new();
     lists.limit(&mut left_out);
     ResolvConf { text: lists.text(), left_out }
+}
+
+/// Search domains of the node's file, which a pod with the cluster's name servers has
+/// after the cluster's own.
+#[must_use]
+pub fn node_searches(node: &str) -> Vec<String> {
+    parse(node).searches
 }
 
 #[derive(Default)]
@@ -61,7 +64,7 @@ fn parse(text: &str) -> Lists {
                 let plain = |word: &str| word.strip_suffix('.').unwrap_or(word).to_owned();
                 lists.searches = words.filter(|word| *word != ".").map(plain).collect();
             }
-            Some("options") => lists.options.extend(words.map(str::to_owned)),
+            Some("options") => words.for_each(|option| lists.set_option(option)),
             _ => {}
         }
     }
@@ -74,6 +77,13 @@ fn unique(list: &mut Vec<String>) {
 }
 
 impl Lists {
+    /// The last of a name counts.
+    fn set_option(&mut self, option: &str) {
+        let name = |option: &str| option.split(':').next().unwrap_or_default().to_owned();
+        self.options.retain(|old| name(old) != name(option));
+        self.options.push(option.to_owned());
+    }
+
     fn limit(&mut self, left_out: &mut Vec<String>) {
         if self.nameservers.len() > NAMESERVERS_MAX {
             self.nameservers.truncate(NAMESERVERS_MAX);
@@ -161,6 +171,8 @@ mod tests {
         let too_long = "x".repeat(254);
         check(&dns(false, &[], &["a", &too_long, "b"], &[]), "search . c", "search a b\n", 1);
         check(&dns(true, &[], &[], &[]), "search . c.", "search c\n", 0);
+        check(&dns(true, &[], &[], &[]), "options ndots:1 rotate\noptions ndots:2", "options rotate ndots:2\n", 0);
+        assert_eq!(node_searches("search x\nsearch a. ."), ["a"]);
         let long: Vec<String> = (0..20).map(|n| format!("{n}.{}", "x".repeat(120))).collect();
         let long: Vec<&str> = long.iter().map(String::as_str).collect();
         let got = resolv_conf(&dns(false, &[], &long, &[]), "");

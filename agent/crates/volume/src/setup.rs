@@ -25,7 +25,8 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// [`VolumeError::SetUp`] naming the volume, with the cause in the kubelet's
-/// words. What was set up before stays for the next try or [`crate::tear_down`].
+/// words; not for an object or a token that cannot be had now, if the volume has
+/// its files from before. What was set up before stays for the next try or [`crate::tear_down`].
 pub fn set_up(
     pod: &PodDesired,
     roots: &Roots,
@@ -104,8 +105,12 @@ fn one(pod: &PodDesired, volume: &VolumeDesired, roots: &Roots, sources: &Source
         }
     }
     let written = is_written(&volume.source);
-    if written {
-        write(pod, volume, &path, sources)?;
+    if written && let Err(error) = write(pod, volume, &path, sources) {
+        // A pod that has its files goes on with them, even if the API server is away
+        // when one of its containers starts again; `update` says what is wrong.
+        if !(error.is_missing() && atomic::has_state(&path)) {
+            return Err(error);
+        }
     }
     if let Some(group) = pod.security.fs_group {
         set_group(&path, group, written)?;

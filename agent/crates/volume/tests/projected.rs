@@ -88,6 +88,11 @@ fn a_service_account_token_its_ca_and_its_namespace() {
             "MountVolume.SetUp failed for volume \"api\" : failed to fetch token: serviceaccounts \"default\" not found"
         );
         assert_eq!(text(path.join("token")), "default/api/two");
+        // A container that starts again meanwhile has what the pod had.
+        set_up(&pod, &world.roots, &objects.sources()).unwrap();
+        objects.config_maps.clear();
+        set_up(&pod, &world.roots, &objects.sources()).unwrap();
+        assert_eq!(text(path.join("ca.crt")), "CA");
         tear_down(&pod.uid, &world.roots).unwrap();
         assert!(orlop_kernel::mounts_below(world.dir.path()).unwrap().is_empty());
         assert!(!world.pod_dir(&pod).exists());

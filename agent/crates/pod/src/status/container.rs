@@ -147,7 +147,8 @@ fn terminated(end: &Termination) -> ContainerState {
         container_id: Some(url(&end.id)),
         exit_code: end.code,
         signal: end.signal,
-        reason: Some(end.reason.clone()),
+        // An empty text would come back from the API server as none, and be a change for ever.
+        reason: Some(end.reason.clone()).filter(|reason| !reason.is_empty()),
         message: (!end.message.is_empty()).then(|| end.message.clone()),
         started_at: Some(Time(end.started.unwrap_or(Timestamp::UNIX_EPOCH))),
         finished_at: Some(Time(end.finished)),

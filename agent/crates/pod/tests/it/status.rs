@@ -135,3 +135,27 @@ fn terminal_phases() {
         assert_eq!((condition.status.as_str(), condition.reason.as_deref()), ("False", Some("PodCompleted")));
     }
 }
+
+/// What a Go API server makes of the status: no empty texts, no `false` where the type
+/// leaves it out, and `null` for times that are not set.
+fn as_the_api_server_returns_it(status: &PodStatus) -> PodStatus {
+    let mut value = serde_json::to_value(status).unwrap();
+    for condition in value["conditions"].as_array_mut().into_iter().flatten() {
+        condition["lastProbeTime"] = serde_json::Value::Null;
+    }
+    for mount in value["containerStatuses"][0]["volumeMounts"].as_array_mut().into_iter().flatten() {
+        let mount = mount.as_object_mut().unwrap();
+        mount.retain(|_, value| *value != serde_json::json!(false) && *value != serde_json::json!(""));
+    }
+    serde_json::from_value(value).unwrap()
+}
+
+#[test]
+fn what_was_written_once_is_not_written_again() {
+    let (api, ours) = running(vec![gate("True")]);
+    let first = merge_status(api.status.as_ref().unwrap(), &ours, true);
+    let uid = orlop_model::PodUid::new("u1").unwrap();
+    assert!(orlop_pod::status_patch(&uid, api.status.as_ref().unwrap(), &first).is_some());
+    let there = as_the_api_server_returns_it(&first);
+    assert_eq!(orlop_pod::status_patch(&uid, &there, &merge_status(&there, &ours, true)), None);
+}
