@@ -64,7 +64,7 @@ fn handshake(client: ClientConfig, server: ServerConfig, name: &str) -> Result<(
 fn identity(authority: &Authority, request: &CertificateRequest) -> Identity {
     let key = PrivateKey::generate().expect("a key");
     let pem = request.to_pem(&key).expect("a request");
-    Identity::new(&authority.sign(&pem, Timestamp::now(), 24), key, "the test").expect("an identity")
+    Identity::new(authority.sign(&pem, Timestamp::now(), 24), key, "the test").expect("an identity")
 }
 
 #[test]
@@ -89,12 +89,12 @@ fn a_kubelets_keys_of_any_age_hold() {
         let authority = Authority::new();
         let key = PrivateKey::from_pem(pem, "the test's data").expect("a key");
         let request = CertificateRequest::client("n1").to_pem(&key).expect("a request");
-        let client = Identity::new(&authority.sign(&request, Timestamp::now(), 24), key, "the test");
+        let client = Identity::new(authority.sign(&request, Timestamp::now(), 24), key, "the test");
         let folder = tempfile::tempdir().expect("a folder");
         let store = CertificateStore::new(folder.path(), Purpose::Client);
         let client = client.expect("an identity");
         let stored = store
-            .update(&orlop_pki::certificates_to_pem(client.chain()), client.key(), Timestamp::now())
+            .update(orlop_pki::certificates_to_pem(client.chain()), client.key(), Timestamp::now())
             .expect("stored");
         let node = SelfSigned { folder: folder.path(), host: "n1", ips: &[] };
         let serving = node.renew(Timestamp::now()).expect("made");
