@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 /// A strategic merge patch (`application/strategic-merge-patch+json`) for a node's `status`
 /// sub-resource: `metadata.labels`, `metadata.annotations` and `status` alone.
@@ -49,20 +50,26 @@ pub fn diff(before: &Node, after: &Node) -> Option<Patch> {
     (!patch.is_empty()).then_some(Patch(Value::Object(patch)))
 }
 
+/// Labels and annotations. A map that is missing is an empty one: taking its last key away
+/// must not take those that others add meanwhile.
 fn metadata(node: &Node) -> Value {
-    let mut out = Map::new();
+    let empty = BTreeMap::new();
     let parts = [("labels", &node.metadata.labels), ("annotations", &node.metadata.annotations)];
-    for (name, map) in parts {
-        if let Some(map) = map.as_ref().filter(|map| !map.is_empty()) {
-            out.insert(name.to_owned(), json!(map));
-        }
-    }
-    Value::Object(out)
+    let maps = parts.map(|(name, map)| (name.to_owned(), json!(map.as_ref().unwrap_or(&empty))));
+    Value::Object(maps.into_iter().collect())
 }
 
+/// The status; lists of resources are maps that others write too.
 fn status(node: &Node) -> Value {
     // Serializing plain data to a JSON value fails only for maps whose keys are no strings.
-    node.status.as_ref().map_or(json!({}), |status| serde_json::to_value(status).unwrap_or_else(|_| json!({})))
+    let status = node.status.as_ref().and_then(|status| serde_json::to_value(status).ok());
+    let mut status = status.unwrap_or_else(|| json!({}));
+    for list in ["capacity", "allocatable"] {
+        if status[list].is_null() {
+            status[list] = json!({});
+        }
+    }
+    status
 }
 
 fn without_lists(status: &Value) -> Value {
