@@ -32,22 +32,19 @@ impl CertificateFacts {
     /// Reads one certificate, DER. Its signature is not checked. `whose` is for the error.
     ///
     /// # Errors
-    /// Not a certificate, or with times outside of the years 0 to 9999.
+    /// Not a certificate.
     pub fn of(der: &[u8], whose: &str) -> Result<Self, PkiError> {
         let failed = |problem: String| PkiError::Certificate { whose: whose.into(), problem };
         let (_, parsed) = X509Certificate::from_der(der).map_err(|err| failed(err.to_string()))?;
         let subject = parsed.subject();
         let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| value.as_str().ok().map(String::from);
-        let time = |time: x509_parser::time::ASN1Time| {
-            Timestamp::from_second(time.timestamp()).map_err(|err| failed(err.to_string()))
-        };
         let mut facts = Self {
             common_name: subject.iter_common_name().find_map(text).unwrap_or_default(),
             organizations: subject.iter_organization().filter_map(text).collect(),
             dns_names: Vec::new(),
             ips: Vec::new(),
-            not_before: time(parsed.validity().not_before)?,
-            not_after: time(parsed.validity().not_after)?,
+            not_before: moment(parsed.validity().not_before.timestamp()),
+            not_after: moment(parsed.validity().not_after.timestamp()),
             spki: parsed.public_key().raw.to_vec(),
         };
         let names = parsed.subject_alternative_name().map_err(|err| failed(err.to_string()))?;
@@ -67,6 +64,13 @@ impl CertificateFacts {
         let digest = ring::digest::digest(&ring::digest::SHA256, &self.spki);
         digest.as_ref().iter().fold(String::from("sha256:"), |text, byte| text + &format!("{byte:02x}"))
     }
+}
+
+/// Certificates that never run out end with the year 9999 (RFC 5280, 4.1.2.5); the last [`Timestamp`] is a
+/// day before.
+fn moment(second: i64) -> Timestamp {
+    let nearest = if second < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::from_second(second).unwrap_or(nearest)
 }
 
 /// Addresses stand in certificates as 4 or 16 bytes (RFC 5280, 4.2.1.6).

@@ -102,19 +102,24 @@ impl CertificateStore {
 
     /// The key for the next request: the one that waits since an earlier start, else a new one, which is
     /// written down before it is returned. So a restart while a request waits for its approval finds
-    /// the request again, instead of making another. A damaged file is replaced.
+    /// the request again, instead of making another. A damaged file is replaced, and so is a key that has its
+    /// certificate already: [`update`](Self::update) was cut short before it dropped it.
     ///
     /// # Errors
     /// The folder cannot be read or written.
     pub fn pending_key(&self) -> Result<PrivateKey, PkiError> {
         match self.saved_pending_key() {
-            Ok(Some(key)) => return Ok(key),
+            Ok(Some(key)) if !self.is_current(&key) => return Ok(key),
             Err(err @ PkiError::Read { .. }) => return Err(err),
-            Ok(None) | Err(_) => {}
+            Ok(_) | Err(_) => {}
         }
         let key = PrivateKey::generate()?;
         file::write(&self.pending_path(), 0o600, key.to_pem().as_bytes())?;
         Ok(key)
+    }
+
+    fn is_current(&self, key: &PrivateKey) -> bool {
+        matches!(self.current(), Ok(Some(current)) if current.key() == key)
     }
 
     /// Forgets the pending key: after its request was denied or failed, the next one needs another name.

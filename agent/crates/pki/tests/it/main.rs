@@ -1,6 +1,7 @@
 //! Keys and certificates as the control plane, TLS and a kubelet on the same machine see them.
 
 mod authority;
+mod certificate;
 mod discovery;
 mod join;
 mod request;

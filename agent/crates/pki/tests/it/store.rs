@@ -138,6 +138,20 @@ fn a_key_that_a_kubelet_left_waiting_is_used() {
 }
 
 #[test]
+fn a_key_that_has_its_certificate_waits_no_longer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = CertificateStore::new(folder.path(), Purpose::Client);
+    let pending = folder.path().join("kubelet-client.key.tmp");
+    let (key, certificate) = issued(&store, &Authority::new(), now());
+    let written = fs::read(&pending).expect("a file");
+    store.update(&certificate, &key, now()).expect("stored");
+    assert!(!pending.exists());
+    // A crash before the last step.
+    fs::write(&pending, written).expect("a file");
+    assert_ne!(store.pending_key().expect("a key"), key);
+}
+
+#[test]
 fn a_file_in_the_links_place_is_somebody_elses() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = CertificateStore::new(folder.path(), Purpose::Client);
