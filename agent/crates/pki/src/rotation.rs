@@ -51,18 +51,25 @@ pub fn state(
     want: &CertificateRequest,
     random: f64,
 ) -> CertificateState {
-    let Some(facts) = facts else {
-        return CertificateState::Unusable { why: "there is no certificate".into() };
+    let facts = match in_time(now, facts) {
+        Ok(facts) => facts,
+        Err(why) => return CertificateState::Unusable { why },
     };
-    if now > facts.not_after {
-        return CertificateState::Unusable { why: format!("it was valid until {}", facts.not_after) };
+    match want.missing_in(facts) {
+        None => by_age(now, facts, random),
+        Some(lacks) if facts.common_name == want.common_name() => CertificateState::Lacking { lacks },
+        Some(why) => CertificateState::Unusable { why },
     }
-    if let Some(lacks) = want.missing_in(facts) {
-        return match facts.common_name == want.common_name() {
-            true => CertificateState::Lacking { lacks },
-            false => CertificateState::Unusable { why: lacks },
-        };
-    }
+}
+
+/// A certificate that is there and has not run out; else why not.
+pub(crate) fn in_time(now: Timestamp, facts: Option<&CertificateFacts>) -> Result<&CertificateFacts, String> {
+    let facts = facts.ok_or("there is no certificate")?;
+    if now > facts.not_after { Err(format!("it was valid until {}", facts.not_after)) } else { Ok(facts) }
+}
+
+/// Good or due.
+pub(crate) fn by_age(now: Timestamp, facts: &CertificateFacts, random: f64) -> CertificateState {
     let rotate_at = rotate_at(facts.not_before, facts.not_after, random);
     if now < rotate_at { CertificateState::Good { rotate_at } } else { CertificateState::Due }
 }

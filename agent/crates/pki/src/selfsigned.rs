@@ -2,7 +2,8 @@
 
 use crate::certificate::certificates_to_pem;
 use crate::request::other_names;
-use crate::{Identity, PkiError, PrivateKey, file};
+use crate::rotation::{by_age, in_time};
+use crate::{CertificateFacts, CertificateState, Identity, PkiError, PrivateKey, file};
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -40,6 +41,35 @@ impl SelfSigned<'_> {
         Identity::load(&self.folder.join("kubelet.crt"), &self.folder.join("kubelet.key"))
     }
 
+    /// What to do about the certificate that is there: [`renew`](Self::renew) it unless it is good. One with a name
+    /// that neither we nor a kubelet made is the administrator's and good until it runs out. `random` is as
+    /// in [`rotate_at`](crate::rotate_at).
+    pub fn state(&self, now: Timestamp, facts: Option<&CertificateFacts>, random: f64) -> CertificateState {
+        let facts = match in_time(now, facts) {
+            Ok(facts) => facts,
+            Err(why) => return CertificateState::Unusable { why },
+        };
+        if !is_self_made(&facts.common_name) {
+            return CertificateState::Good { rotate_at: facts.not_after };
+        }
+        let (names, ips) = self.names();
+        let names = names.into_iter().filter(|name| !facts.dns_names.contains(name));
+        let ips = ips.into_iter().filter(|ip| !facts.ips.contains(ip)).map(|ip| ip.to_string());
+        let missing: Vec<String> = names.chain(ips).collect();
+        if missing.is_empty() {
+            return by_age(now, facts, random);
+        }
+        CertificateState::Lacking { lacks: format!("it lacks {}", missing.join(", ")) }
+    }
+
+    /// Host names and addresses that stand in it.
+    fn names(&self) -> (Vec<String>, Vec<IpAddr>) {
+        match self.host.parse::<IpAddr>() {
+            Ok(ip) => (Vec::new(), [&[ip], self.ips].concat()),
+            Err(_) => (vec![self.host.to_owned()], self.ips.to_vec()),
+        }
+    }
+
     /// Makes a new one and writes it down. It is signed, as the kubelet's, by a CA whose key is thrown away.
     ///
     /// # Errors
@@ -63,10 +93,7 @@ impl SelfSigned<'_> {
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         leaf.is_ca = IsCa::ExplicitNoCa;
         leaf.use_authority_key_identifier_extension = true;
-        let (names, ips) = match self.host.parse::<IpAddr>() {
-            Ok(ip) => (Vec::new(), [&[ip], self.ips].concat()),
-            Err(_) => (vec![self.host.to_owned()], self.ips.to_vec()),
-        };
+        let (names, ips) = self.names();
         leaf.subject_alt_names = other_names(&names, &ips)?;
         let leaf = leaf.signed_by(key, &Issuer::new(ca_params, ca_key)).map_err(failed)?;
         Ok([leaf.der().clone(), ca.der().clone()])
@@ -78,6 +105,12 @@ impl SelfSigned<'_> {
         ca.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign];
         ca
     }
+}
+
+/// `HOST@SECONDS`, as GenerateSelfSignedCertKey names them.
+fn is_self_made(common_name: &str) -> bool {
+    let seconds = common_name.rsplit_once('@').map(|(_, seconds)| seconds);
+    seconds.is_some_and(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn named(common_name: &str, now: Timestamp) -> CertificateParams {
