@@ -141,7 +141,9 @@ fn prepare(node: &Node, request: &StartRequest) -> Result<Prepared, StepError> {
     let roots = Roots::new(&node.config.root_dir);
     let termination_log = orlop_volume::make_termination_log(&pod.uid, &container.name, request.attempt, &roots)
         .map_err(|e| create_error(&e))?;
-    let mounts = mounts(node, request, &roots, &termination_log)?;
+    // With what the variables make of `subPathExpr`.
+    let mounting = ContainerDesired { mounts: resolved.mounts.clone(), ..container.clone() };
+    let mounts = mounts(node, request, &mounting, &roots, &termination_log)?;
     let rootfs = Rootfs::at(super::sandbox::container_dir(node, id.as_str()));
     // Writable even for a read-only root: the spec makes it read-only once the
     // mount points have been made.
@@ -175,8 +177,14 @@ fn environment(node: &Node, request: &StartRequest) -> Result<ResolvedEnv, EnvEr
 
 /// Volumes as the container wants them, then the files every pod has, each unless a
 /// volume is mounted there.
-fn mounts(node: &Node, request: &StartRequest, roots: &Roots, termination_log: &Path) -> Result<Vec<Mount>, StepError> {
-    let (pod, container) = (&request.pod, &request.container);
+fn mounts(
+    node: &Node,
+    request: &StartRequest,
+    container: &ContainerDesired,
+    roots: &Roots,
+    termination_log: &Path,
+) -> Result<Vec<Mount>, StepError> {
+    let pod = &request.pod;
     let failed = |error: &dyn std::error::Error| StepError::new("CreateContainerConfigError", error);
     let sources = orlop_volume::mount_sources(pod, container, roots, &request.volumes).map_err(|e| failed(&e))?;
     let files = orlop_volume::write_pod_files(pod, roots, &request.ips, &node.files).map_err(|e| failed(&e))?;

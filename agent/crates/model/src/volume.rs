@@ -194,6 +194,9 @@ pub struct VolumeMount {
     pub mount_path: PathBuf,
     /// Relative path inside the volume.
     pub sub_path: Option<PathBuf>,
+    /// `subPathExpr`: a relative path in which `$(NAME)` is expanded from the container's
+    /// variables when it starts; never together with `sub_path`.
+    pub sub_path_expr: Option<String>,
     /// Mounted read-only.
     pub read_only: bool,
     /// Propagation.

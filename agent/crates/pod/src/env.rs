@@ -2,12 +2,13 @@
 
 mod expand;
 mod service;
+mod sub_path;
 
 pub use expand::expand;
 pub use service::{ServiceLink, ServiceLinkPort, service_variables};
 
 use crate::downward;
-use orlop_model::{ContainerDesired, EnvFrom, EnvSource, NodeAllocatable, ObjectKey, PodDesired};
+use orlop_model::{ContainerDesired, EnvFrom, EnvSource, NodeAllocatable, ObjectKey, PodDesired, VolumeMount};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -44,6 +45,8 @@ pub struct ResolvedEnv {
     pub command: Vec<String>,
     /// `args`, expanded; empty takes the image's cmd.
     pub args: Vec<String>,
+    /// The container's mounts with each `subPathExpr` made a `sub_path`.
+    pub mounts: Vec<VolumeMount>,
     /// Keys that cannot be variables and were left out, in the kubelet's words.
     pub warnings: Vec<String>,
 }
@@ -95,6 +98,17 @@ pub enum EnvError {
     /// `resourceFieldRef` names a container that is not in the pod.
     #[error("container {0} not found")]
     Container(String),
+    /// A `subPathExpr` names variables that the container does not have.
+    #[error("missing value for {0}")]
+    SubPathValue(String),
+    /// What a `subPathExpr` expands to is no path inside the volume.
+    #[error("unable to provision SubPath `{path}`: {problem}")]
+    SubPath {
+        /// The path.
+        path: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
 }
 
 /// Looks up every source, expands `$(NAME)`, and lays the result over the image's
@@ -115,7 +129,8 @@ pub fn resolve(container: &ContainerDesired, pod: &PodDesired, cx: &EnvContext<'
     }
     let expanded = |list: &[String]| list.iter().map(|text| expand(text, |name| vars.get(name))).collect();
     let (command, args) = (expanded(&container.command), expanded(&container.args));
-    Ok(ResolvedEnv { env: over_image(vars, container, pod, cx), command, args, warnings })
+    let mounts = sub_path::expanded(&container.mounts, &vars)?;
+    Ok(ResolvedEnv { mounts, env: over_image(vars, container, pod, cx), command, args, warnings })
 }
 
 /// Variables in the order in which they were first set.

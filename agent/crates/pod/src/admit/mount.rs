@@ -39,8 +39,12 @@ pub(super) fn mounts(
         if let Some(text) = sub_path {
             name::relative_path(&path.child("subPath"), text, out);
         }
-        if mount.sub_path_expr.as_deref().is_some_and(|text| !text.is_empty()) {
-            out.not_yet(&path.child("subPathExpr"));
+        let sub_path_expr = mount.sub_path_expr.as_deref().filter(|text| !text.is_empty());
+        if let Some(text) = sub_path_expr {
+            if sub_path.is_some() {
+                out.invalid(&path.child("subPathExpr"), text, "subPathExpr and subPath are mutually exclusive");
+            }
+            name::relative_path(&path.child("subPathExpr"), text, out);
         }
         recursive_read_only(&path.child("recursiveReadOnly"), mount, out);
         // The kubelet takes a relative path from the root.
@@ -49,6 +53,7 @@ pub(super) fn mounts(
             volume: mount.name.clone(),
             mount_path: PathBuf::from(format!("{slash}{}", mount.mount_path)),
             sub_path: sub_path.map(PathBuf::from),
+            sub_path_expr: sub_path_expr.map(str::to_owned),
             read_only: mount.read_only.unwrap_or(false),
             propagation: propagation(&path.child("mountPropagation"), mount, privileged, out),
         });

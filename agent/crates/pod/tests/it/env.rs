@@ -21,7 +21,7 @@ impl Objects for Store {
 }
 
 fn resolved(fields: &str) -> Result<ResolvedEnv, String> {
-    let pod = desired(&format!("containers: [{{name: a, image: x, {fields}}}]"));
+    let pod = desired(&format!("{{containers: [{{name: a, image: x, {fields}}}], volumes: [{{name: v}}]}}"));
     let store = Store {
         maps: BTreeMap::from([
             ("c", BTreeMap::from([("k".into(), "v".into()), ("e".into(), String::new())])),
@@ -171,4 +171,22 @@ fn objects_that_are_not_there() {
             "Keys [x=y] from the EnvFrom configMap default/odd were skipped since they are considered invalid environment variable names."
         ]
     );
+}
+
+#[test]
+fn sub_paths_from_variables() {
+    let env = "env: [{name: N, value: web}, {name: E}, {name: UP, value: ..}, {name: ROOT, value: /etc}]";
+    for (expression, want) in [
+        ("logs/$(N)", Ok("logs/web")),
+        ("$$(N)", Ok("$(N)")),
+        ("$(N)/$(X)/$(E)", Err("missing value for E, X")),
+        // The image's variables are not the container's.
+        ("$(IMG)", Err("missing value for IMG")),
+        ("a/$(UP)", Err("unable to provision SubPath `a/..`: must not contain '..'")),
+        ("$(ROOT)", Err("unable to provision SubPath `/etc`: must not be an absolute path")),
+    ] {
+        let fields = format!("{env}, volumeMounts: [{{name: v, mountPath: /v, subPathExpr: {expression}}}]");
+        let got = resolved(&fields).map(|env| env.mounts[0].sub_path.clone().unwrap());
+        assert_eq!(got, want.map(std::path::PathBuf::from).map_err(str::to_owned), "{expression}");
+    }
 }

@@ -54,6 +54,7 @@ pub fn container(volume: &str, sub_path: Option<&str>) -> ContainerDesired {
         volume: volume.into(),
         mount_path: "/mnt".into(),
         sub_path: sub_path.map(PathBuf::from),
+        sub_path_expr: None,
         read_only: false,
         propagation: MountPropagation::None,
     };

@@ -67,7 +67,11 @@ fn volumes_and_mounts() {
         ("mountPath: /a/../b", "mountPath: Invalid value: \"/a/../b\": must not contain '..'"),
         ("mountPath: /a, subPath: /b", "subPath: Invalid value: \"/b\": must be a relative path"),
         ("mountPath: /a, subPath: ../b", "subPath: Invalid value: \"../b\": must not contain '..'"),
-        ("mountPath: /a, subPathExpr: $(X)", "subPathExpr: Forbidden: not supported by Orlop yet"),
+        ("mountPath: /a, subPathExpr: /$(X)", "subPathExpr: Invalid value: \"/$(X)\": must be a relative path"),
+        (
+            "mountPath: /a, subPath: x, subPathExpr: y",
+            "subPathExpr: Invalid value: \"y\": subPathExpr and subPath are mutually exclusive",
+        ),
         ("mountPath: /a, recursiveReadOnly: Enabled", "recursiveReadOnly: Forbidden: not supported by Orlop yet"),
         (
             "mountPath: /a, mountPropagation: Bidirectional",
