@@ -1,8 +1,11 @@
 //! What the node says about its machine.
 
 use crate::KernelError;
+use crate::level::meminfo_bytes;
 use nix::unistd::{SysconfVar, sysconf};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::{fs, io};
 
 /// Facts of `status.nodeInfo` and `status.capacity`.
@@ -12,6 +15,11 @@ pub struct NodeFacts {
     pub cpus: u32,
     /// Bytes of memory the kernel manages (`MemTotal`).
     pub memory_bytes: u64,
+    /// Bytes of swap (`SwapTotal`); 0 without any.
+    pub swap_bytes: u64,
+    /// Bytes set aside as huge pages, by page size in bytes: each size that the kernel has,
+    /// also with 0.
+    pub hugepages: BTreeMap<u64, u64>,
     /// As `uname -r`.
     pub kernel_version: String,
     /// New at each boot.
@@ -35,12 +43,17 @@ impl NodeFacts {
         let failed = |fact: &'static str| move |source: io::Error| KernelError::Fact { fact, source };
         let text = |fact, path| fs::read_to_string(path).map(|t| t.trim().to_owned()).map_err(failed(fact));
         let cpus = sysconf(SysconfVar::_NPROCESSORS_ONLN).map_err(|errno| failed("cpu count")(errno.into()))?;
-        let memory_bytes = memory_total(&text("memory", "/proc/meminfo")?)
+        let meminfo = text("memory", "/proc/meminfo")?;
+        let memory_bytes = meminfo_bytes(&meminfo, "MemTotal:")
             .ok_or_else(|| failed("memory")(io::Error::other("no MemTotal in /proc/meminfo")))?;
-        let machine_id = text("machine id", "/etc/machine-id").unwrap_or_default();
+        let machine_id = text("machine id", "/etc/machine-id")
+            .or_else(|_| text("machine id", "/var/lib/dbus/machine-id"))
+            .unwrap_or_default();
         Ok(Self {
             cpus: cpus.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
             memory_bytes,
+            swap_bytes: meminfo_bytes(&meminfo, "SwapTotal:").unwrap_or(0),
+            hugepages: hugepages(Path::new("/sys/kernel/mm/hugepages")).map_err(failed("huge pages"))?,
             kernel_version: text("kernel version", "/proc/sys/kernel/osrelease")?,
             boot_id: text("boot id", "/proc/sys/kernel/random/boot_id")?,
             system_uuid: text("system uuid", "/sys/class/dmi/id/product_uuid").unwrap_or_else(|_| machine_id.clone()),
@@ -56,10 +69,25 @@ impl NodeFacts {
     }
 }
 
-/// `MemTotal:  8000 kB` in bytes.
-fn memory_total(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+/// Folders `hugepages-2048kB` with `nr_hugepages` in each. A kernel without huge pages has
+/// no such folder.
+fn hugepages(folder: &Path) -> io::Result<BTreeMap<u64, u64>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        entries => entries?,
+    };
+    let mut sizes = BTreeMap::new();
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let kib =
+            name.to_str().and_then(|name| name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok());
+        let Some(page) = kib.and_then(|kib| kib.checked_mul(1024)) else { continue };
+        let count = fs::read_to_string(entry.path().join("nr_hugepages"))?;
+        let count: u64 = count.trim().parse().map_err(io::Error::other)?;
+        sizes.insert(page, page.saturating_mul(count));
+    }
+    Ok(sizes)
 }
 
 fn pretty_name(os_release: &str) -> String {
@@ -73,9 +101,21 @@ mod tests {
 
     #[test]
     fn parses() {
-        assert_eq!(memory_total("MemTotal:        8000 kB\nMemFree: 1 kB\n"), Some(8_192_000));
-        assert_eq!(memory_total("MemFree: 1 kB\n"), None);
+        assert_eq!(meminfo_bytes("MemTotal:        8000 kB\nMemFree: 1 kB\n", "MemTotal:"), Some(8_192_000));
+        assert_eq!(meminfo_bytes("MemFree: 1 kB\n", "MemTotal:"), None);
         assert_eq!(pretty_name("ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12\"\n"), "Debian GNU/Linux 12");
+    }
+
+    #[test]
+    fn huge_pages_by_size() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, count) in [("hugepages-2048kB", "3\n"), ("hugepages-1048576kB", "0\n")] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            fs::write(dir.path().join(name).join("nr_hugepages"), count).unwrap();
+        }
+        let want = BTreeMap::from([(2 << 20, 6 << 20), (1 << 30, 0)]);
+        assert_eq!(hugepages(dir.path()).unwrap(), want);
+        assert_eq!(hugepages(&dir.path().join("none")).unwrap(), BTreeMap::new());
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod facts;
 mod file;
 mod filter;
 mod inotify;
+mod level;
 mod link;
 mod link_events;
 mod mount;
@@ -40,6 +41,7 @@ pub use error::KernelError;
 pub use facts::NodeFacts;
 pub use filter::{FilterHook, FilterPlace};
 pub use inotify::AsyncInotify;
+pub use level::{FsLevel, Level};
 pub use link::{Link, LinkStats, Mac, VethPair};
 pub use link_events::{LinkEvent, LinkEvents};
 pub use mount::{
