@@ -128,10 +128,14 @@ impl Compiler {
         }
 
         let mut current = LbTables::default();
-        for name in lowered.iter().flat_map(|(_, groups)| groups).flat_map(|group| &group.all) {
-            let used = self.backends.find(*name).and_then(|place| self.backends.get(place));
-            current.backends.extend(used.filter(|used| used.all > 0).map(|used| (used.id, used.backend())));
+        // Backends that others brought into the tables are there for these too.
+        let names = lowered.iter().flat_map(|(_, groups)| groups).flat_map(|group| &group.all);
+        let mut places: Vec<Place> = names.filter_map(|name| self.backends.find(*name)).collect();
+        for entry in affected.iter().filter_map(|place| self.entries.get(*place)) {
+            places.extend(entry.groups.iter().flat_map(|group| &group.targets).map(|target| target.place()));
         }
+        let used = places.into_iter().filter_map(|place| self.backends.get(place)).filter(|used| used.all > 0);
+        current.backends.extend(used.map(|used| (used.id, used.backend())));
         for &place in &affected {
             if let Some(entry) = self.entries.get(place) {
                 self.contribute(place, entry, &mut current);

@@ -2,12 +2,27 @@
 
 use super::Compiler;
 use super::entry::{Entry, Used};
-use crate::diff::diff;
 use crate::ids::backend_name;
 use crate::lower::groups;
 use crate::slab::Place;
-use crate::{Input, LbPlan, LbTables};
-use hashbrown::HashSet;
+use crate::{Input, LbPlan, LbTables, MapOp};
+use hashbrown::{HashMap, HashSet};
+use orlop_ebpf_abi::{Backend, BackendState, FrontendKey, SlotKey};
+
+/// Operations of one kind, from `start` on, by key.
+fn sort(ops: &mut [MapOp], start: usize) {
+    let key = |op: &MapOp| -> (u32, SlotKey, FrontendKey) {
+        let (mut id, mut slot) = (0, SlotKey { service: 0, epoch: 0, index: 0 });
+        let mut frontend = FrontendKey { addr: [0; 16], port: [0; 2], proto: 0, pad: 0 };
+        match op {
+            MapOp::PutBackend { id: own, .. } | MapOp::RemoveBackend { id: own } => id = *own,
+            MapOp::PutSlot { key, .. } | MapOp::RemoveSlot { key } => slot = *key,
+            MapOp::PutFrontend { key, .. } | MapOp::RemoveFrontend { key } => frontend = *key,
+        }
+        (id, slot, frontend)
+    };
+    ops[start..].sort_unstable_by_key(key);
+}
 
 impl Compiler {
     /// After a start: the maps as dumped, and all Services with their endpoints. The
@@ -55,7 +70,58 @@ impl Compiler {
         for place in unused {
             self.retire(place);
         }
-        diff(&dump, &self.tables())
+        self.plan_from(&dump)
+    }
+
+    /// As [`diff`](crate::diff) from the dump to [`tables`](Self::tables), without
+    /// making those: at a start memory is dearest.
+    fn plan_from(&self, dump: &LbTables) -> LbPlan {
+        let mut ops = Vec::new();
+        let changed = || {
+            let used = self.backends.iter().map(|(_, used)| used).filter(|used| used.all > 0);
+            used.map(|used| (used.id, used.backend())).filter(|(id, backend)| dump.backends.get(id) != Some(backend))
+        };
+        let early = |id: &u32, be: &Backend| be.state == BackendState::Active as u8 || !dump.backends.contains_key(id);
+        ops.extend(changed().filter(|(id, be)| early(id, be)).map(|(id, backend)| MapOp::PutBackend { id, backend }));
+        sort(&mut ops, 0);
+
+        // Of each number: its epoch and how many slots.
+        let mut numbers: HashMap<u32, (u32, u32)> = HashMap::new();
+        let start = ops.len();
+        for (place, entry) in self.entries.iter() {
+            let mut own = LbTables::default();
+            self.contribute(place, entry, &mut own);
+            let fresh = own.slots.iter().filter(|(key, backend)| dump.slots.get(key) != Some(backend));
+            ops.extend(fresh.map(|(&key, &backend)| MapOp::PutSlot { key, backend }));
+            numbers.extend(own.frontends.values().map(|frontend| (frontend.service, (frontend.epoch, frontend.count))));
+        }
+        sort(&mut ops, start);
+
+        let start = ops.len();
+        for (key, _) in self.entries.iter().flat_map(|(_, entry)| &entry.groups).flat_map(|group| &group.frontends) {
+            let frontend = self.frontend(key).map(|(_, frontend)| frontend);
+            let fresh = frontend.filter(|frontend| dump.frontends.get(key) != Some(frontend));
+            ops.extend(fresh.map(|frontend| MapOp::PutFrontend { key: *key, frontend }));
+        }
+        sort(&mut ops, start);
+        // Who else asks for a frontend names it once more.
+        ops.dedup();
+
+        let gone = dump.frontends.keys().filter(|key| self.frontend(key).is_none());
+        ops.extend(gone.map(|&key| MapOp::RemoveFrontend { key }));
+        let held = |key: &SlotKey| {
+            numbers.get(&key.service).is_some_and(|(epoch, count)| key.epoch == *epoch && key.index < *count)
+        };
+        ops.extend(dump.slots.keys().filter(|key| !held(key)).map(|&key| MapOp::RemoveSlot { key }));
+        let start = ops.len();
+        ops.extend(changed().filter(|(id, be)| !early(id, be)).map(|(id, backend)| MapOp::PutBackend { id, backend }));
+        sort(&mut ops, start);
+        let known = |(id, backend): &(&u32, &Backend)| {
+            self.backend(backend_name(backend)).is_some_and(|(known, _)| known == **id)
+        };
+        let gone = dump.backends.iter().filter(|backend| !known(backend));
+        ops.extend(gone.map(|(&id, _)| MapOp::RemoveBackend { id }));
+        LbPlan(ops)
     }
 
     /// Takes note of numbers in a dump, so that none of them is given out anew.

@@ -164,6 +164,7 @@ fn run(changes: Vec<Change>) {
         if std::mem::replace(&mut succeed, usize::MAX) != usize::MAX {
             let plan = compiler.resync(maps.clone());
             let wanted = compiler.tables();
+            assert_eq!(plan, diff(&maps, &wanted));
             carry_out(&mut maps, &plan, &wanted, usize::MAX);
         }
         assert_eq!(maps, compiler.tables());
@@ -173,7 +174,7 @@ fn run(changes: Vec<Change>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn any_history(changes in prop::collection::vec(change(), 1..24)) {
         run(changes);

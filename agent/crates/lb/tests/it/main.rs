@@ -2,6 +2,8 @@
 
 mod assign;
 mod changes;
+mod cluster;
+mod lean;
 mod manifest;
 mod scale;
 mod scripts;
