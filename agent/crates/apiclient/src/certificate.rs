@@ -182,7 +182,7 @@ mod tests {
         );
         check(
             r#"{"conditions":[{"type":"Approved","status":"True"},{"type":"Failed","status":"True","reason":"R","message":"m"}]}"#,
-            "certificate signing request csr-1 was failed: R: m",
+            "certificate signing request csr-1 could not be signed: R: m",
         );
     }
 }

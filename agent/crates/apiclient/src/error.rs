@@ -156,11 +156,11 @@ pub enum ApiError {
         ours: String,
     },
     /// A request for a certificate was turned down.
-    #[error("certificate signing request {name} was {how}: {reason}: {message}")]
+    #[error("certificate signing request {name} {how}: {reason}: {message}")]
     CertificateRefused {
         /// Its name.
         name: String,
-        /// `denied` by an approver or `failed` at the signer.
+        /// By whom.
         how: CertificateRefusal,
         /// The condition's reason.
         reason: String,
@@ -192,8 +192,8 @@ pub enum CertificateRefusal {
 impl std::fmt::Display for CertificateRefusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Denied => "denied",
-            Self::Failed => "failed",
+            Self::Denied => "was denied",
+            Self::Failed => "could not be signed",
         })
     }
 }
