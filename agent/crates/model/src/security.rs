@@ -43,6 +43,8 @@ pub struct ContainerSecurity {
 pub struct PodSecurity {
     /// Groups added to every container's process.
     pub supplemental_groups: Vec<u32>,
+    /// `supplementalGroupsPolicy: Strict`: the image's group file adds no groups.
+    pub strict_groups: bool,
     /// Group that owns volumes; also a supplemental group.
     pub fs_group: Option<u32>,
     /// Namespaced sysctls set in the sandbox.

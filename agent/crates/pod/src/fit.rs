@@ -3,7 +3,7 @@
 
 mod affinity;
 
-use crate::mirror::{is_mirror, is_static};
+use crate::mirror::is_static;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -102,9 +102,9 @@ pub fn admit_to_node<'a>(
     Ok(())
 }
 
-/// The kubelet's `IsCriticalPod`.
+/// The kubelet's `IsCriticalPod`; mirror pods never come here.
 fn is_critical(pod: &Pod, desired: &PodDesired) -> bool {
-    is_static(pod) || is_mirror(pod) || desired.priority >= PRIORITY_CRITICAL_MIN
+    is_static(pod) || desired.priority >= PRIORITY_CRITICAL_MIN
 }
 
 /// The scheduler's `fitsRequest`, in its order.

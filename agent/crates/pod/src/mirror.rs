@@ -70,10 +70,11 @@ fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a String> {
     annotations.get(key)
 }
 
-/// Whether the pod came from somewhere else than the API server.
+/// Whether the pod came from somewhere else than the API server. An object of the API
+/// server, which always has a resource version, is none, whatever it says of itself.
 #[must_use]
 pub fn is_static(pod: &Pod) -> bool {
-    annotation(pod, SOURCE).is_some_and(|source| source != "api")
+    pod.metadata.resource_version.is_none() && annotation(pod, SOURCE).is_some_and(|source| source != "api")
 }
 
 /// Whether the object of the API server only stands for a static pod: it is not run.

@@ -52,6 +52,9 @@ fn users() {
     check("", Some(5000), Some(6000), Ok((5000, 6000, &[6000, 900], "/")));
     check("nobody", None, None, Err("unable to find user nobody: no matching entries in passwd file"));
     check("web:none", None, None, Err("unable to find group none: no matching entries in group file"));
+    let strict = orlop_model::PodSecurity { strict_groups: true, supplemental_groups: vec![7], ..Default::default() };
+    let pod = PodDesired { security: strict, ..pod() };
+    assert_eq!(resolve_user("web", &databases, &pod, &container()).unwrap().groups, [102, 7]);
 }
 
 #[test]

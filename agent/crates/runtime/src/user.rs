@@ -82,7 +82,8 @@ impl Databases {
 
 /// Resolves as containerd does: `runAsUser` replaces the image's user, `runAsGroup`
 /// the group; a numeric user without an entry has group 0; groups that list the
-/// user, then the pod's `supplementalGroups` and `fsGroup` are added.
+/// user (unless `supplementalGroupsPolicy` is `Strict`), then the pod's
+/// `supplementalGroups` and `fsGroup` are added.
 ///
 /// # Errors
 /// A name that the image's databases do not have.
@@ -121,7 +122,7 @@ pub fn resolve_user(
     let image_group = image_group.filter(|_| security.run_as_user.is_none());
     let gid = security.run_as_group.or(image_group).or(entry.map(|(_, _, gid, _)| gid)).unwrap_or(0);
     let mut groups = vec![gid];
-    if let Some((name, ..)) = entry {
+    if let Some((name, ..)) = entry.filter(|_| !pod.security.strict_groups) {
         groups.extend(
             databases.groups().filter(|(_, _, members)| members.split(',').any(|m| m == name)).map(|(_, id, _)| id),
         );

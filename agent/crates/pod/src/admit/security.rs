@@ -195,18 +195,19 @@ pub(super) fn pod(
     if windows_options.is_some() {
         out.forbidden(&path.child("windowsOptions"), "cannot be set for a Linux pod");
     }
+    // It says what happens to volumes that outlive pods, of which Orlop has none.
     match fs_group_change_policy.as_deref() {
-        None | Some("Always") => {}
-        Some("OnRootMismatch") => {
-            out.warn(&path.child("fsGroupChangePolicy"), "Orlop always changes ownership (as `Always`)");
-        }
+        None | Some("Always" | "OnRootMismatch") => {}
         Some(other) => out.unsupported(&path.child("fsGroupChangePolicy"), other, &["Always", "OnRootMismatch"]),
     }
-    match supplemental_groups_policy.as_deref() {
-        None | Some("Merge") => {}
-        Some("Strict") => out.not_yet(&path.child("supplementalGroupsPolicy")),
-        Some(other) => out.unsupported(&path.child("supplementalGroupsPolicy"), other, &["Merge", "Strict"]),
-    }
+    let strict_groups = match supplemental_groups_policy.as_deref() {
+        None | Some("Merge") => false,
+        Some("Strict") => true,
+        Some(other) => {
+            out.unsupported(&path.child("supplementalGroupsPolicy"), other, &["Merge", "Strict"]);
+            false
+        }
+    };
     let groups = path.child("supplementalGroups");
     let supplemental_groups = supplemental_groups
         .iter()
@@ -216,6 +217,7 @@ pub(super) fn pod(
         .collect();
     PodSecurity {
         supplemental_groups,
+        strict_groups,
         fs_group: id(&path.child("fsGroup"), *fs_group, out),
         sysctls: self::sysctls(&path.child("sysctls"), sysctls.as_deref().unwrap_or_default(), shares, cx, out),
     }

@@ -19,7 +19,8 @@ pub(super) fn container_ready(seen: &PodObserved, container: &ContainerDesired) 
     container_started(seen, container) && (container.readiness.is_none() || probed)
 }
 
-/// The pod's `Ready` condition: every main container is ready.
+/// Whether every main container of a running pod is ready. The `Ready` condition also
+/// waits for the pod's readiness gates, which only the API server knows.
 #[must_use]
 pub fn pod_ready(want: &PodDesired, seen: &PodObserved) -> bool {
     let alive = match phase(want, seen) {

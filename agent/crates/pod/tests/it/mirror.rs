@@ -32,6 +32,10 @@ fn a_static_pod_and_its_mirror() {
     assert!(mirror.metadata.uid.is_none());
     assert!(is_mirror(&mirror) && is_mirror_of(&mirror, &own));
 
+    let mut posing = own.clone();
+    posing.metadata.resource_version = Some("1".to_owned());
+    assert!(!is_static(&posing));
+
     let changed = static_pod(&manifest, &PodUid::new("ffff").unwrap(), "Node-1", seen);
     assert!(!is_mirror_of(&mirror, &changed));
     assert!(!is_mirror_of(&own, &own));

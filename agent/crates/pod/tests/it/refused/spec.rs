@@ -27,9 +27,10 @@ fn what_orlop_does_not_do_is_never_ignored() {
         ("resourceClaims: [{name: x}]", &format!("resourceClaims: {later}")),
         ("resources: {limits: {cpu: 1}}", &format!("resources: {later}")),
         ("hostnameOverride: x.y", ""),
+        ("securityContext: {supplementalGroupsPolicy: Strict, fsGroupChangePolicy: OnRootMismatch}", ""),
         (
-            "securityContext: {supplementalGroupsPolicy: Strict}",
-            &format!("securityContext.supplementalGroupsPolicy: {later}"),
+            "securityContext: {supplementalGroupsPolicy: Loose}",
+            "securityContext.supplementalGroupsPolicy: Unsupported value: \"Loose\": supported values: \"Merge\", \"Strict\"",
         ),
         ("os: {name: windows}", "os.name: Unsupported value: \"windows\": supported values: \"linux\""),
         ("nodeName: n2", "nodeName: Invalid value: \"n2\": this node is \"n1\""),
