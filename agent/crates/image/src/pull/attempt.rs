@@ -1,7 +1,7 @@
 //! One image, one credential: manifest, configuration, layers, record.
 
 use super::error::PullError;
-use super::layer::{Job, Staged};
+use super::layer::{Held, Job};
 use super::manifest::{self, Blob, Document};
 use super::progress::{LayerPhase, LayerProgress, PullProgress};
 use super::registry::{Endpoint, Request};
@@ -151,7 +151,7 @@ impl<'a> Attempt<'a> {
         PullError::of_several(errors)
     }
 
-    async fn layers(&self, blobs: &[Blob], diff_ids: &[Digest]) -> Result<BTreeMap<Digest, Arc<Staged>>, PullError> {
+    async fn layers(&self, blobs: &[Blob], diff_ids: &[Digest]) -> Result<BTreeMap<Digest, Held>, PullError> {
         let waiting = |blob: &Blob| LayerProgress {
             blob: blob.digest,
             phase: LayerPhase::Waiting,
@@ -184,9 +184,9 @@ impl<'a> Attempt<'a> {
         found: &Found,
         configuration: &Configuration,
         diff_ids: &[Digest],
-        staged: &BTreeMap<Digest, Arc<Staged>>,
+        staged: &BTreeMap<Digest, Held>,
     ) -> ImageRecord {
-        let unpacked = |id: &Digest| staged.get(id).map_or(0, |layer| layer.unpacked_bytes);
+        let unpacked = |id: &Digest| staged.get(id).map_or(0, |layer| layer.staged.unpacked_bytes);
         ImageRecord {
             id: found.id,
             names: BTreeSet::from([self.image.pinned()]),
@@ -203,11 +203,11 @@ impl<'a> Attempt<'a> {
     async fn admit(
         &self,
         record: ImageRecord,
-        staged: BTreeMap<Digest, Arc<Staged>>,
+        staged: BTreeMap<Digest, Held>,
     ) -> Result<Option<ImageRecord>, PullError> {
         let store = self.inner.store.clone();
         on_blocking_thread(move || {
-            let take = |diff_id| staged.get(&diff_id).and_then(|layer| layer.take());
+            let take = |diff_id| staged.get(&diff_id).and_then(|layer| layer.staged.take());
             Ok(store.admit(record, take)?)
         })
         .await

@@ -52,6 +52,12 @@ pub(super) struct Staged {
 type Fetch = Shared<BoxFuture<'static, Result<Arc<Staged>, PullError>>>;
 type State = (LayerPhase, u64);
 
+/// A layer that an image has not taken in yet. Others that come meanwhile find it by its fetch.
+pub(super) struct Held {
+    pub staged: Arc<Staged>,
+    _fetch: Fetch,
+}
+
 /// All layers that are being fetched.
 pub(super) struct Layers {
     store: ImageStore,
@@ -71,7 +77,7 @@ impl Layers {
     }
 
     /// Fetches a layer, or waits for who does it already. `meter` hears how far it is.
-    pub(super) async fn fetch(&self, job: Job, meter: impl Fn(State)) -> Result<Arc<Staged>, PullError> {
+    pub(super) async fn fetch(&self, job: Job, meter: impl Fn(State)) -> Result<Held, PullError> {
         let (fetch, state, joined) = self.join(&job, false);
         match watched(fetch, state, &meter).await {
             // The other one's host or credentials may have been the reason.
@@ -85,7 +91,7 @@ impl Layers {
 
     fn join(&self, job: &Job, alone: bool) -> (Fetch, watch::Receiver<State>, bool) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.retain(|_, running| running.fetch.upgrade().is_some_and(|fetch| fetch.peek().is_none()));
+        running.retain(|_, running| running.fetch.upgrade().is_some_and(|fetch| is_of_use(&fetch)));
         if let Some(found) = running.get(&job.diff_id)
             && let Some(fetch) = found.fetch.upgrade()
             && !alone
@@ -102,19 +108,25 @@ impl Layers {
     }
 }
 
+/// Whether another image can have what a fetch gives: it runs, or its layer was not taken yet.
+fn is_of_use(fetch: &Fetch) -> bool {
+    match fetch.peek() {
+        None => true,
+        Some(Err(_)) => false,
+        Some(Ok(staged)) => staged.folder.lock().unwrap_or_else(PoisonError::into_inner).is_some(),
+    }
+}
+
 /// Waits for a fetch and passes on how far it is.
-async fn watched(
-    mut fetch: Fetch,
-    mut state: watch::Receiver<State>,
-    meter: &impl Fn(State),
-) -> Result<Arc<Staged>, PullError> {
+async fn watched(fetch: Fetch, mut state: watch::Receiver<State>, meter: &impl Fn(State)) -> Result<Held, PullError> {
+    let mut waiting = fetch.clone();
     loop {
         meter(*state.borrow_and_update());
         tokio::select! {
             biased;
-            result = &mut fetch => {
+            result = &mut waiting => {
                 meter(*state.borrow());
-                return result;
+                return result.map(|staged| Held { staged, _fetch: fetch });
             }
             Ok(()) = state.changed() => {}
         }
