@@ -10,11 +10,14 @@ use std::net::{IpAddr, Ipv4Addr};
 
 const NODE: &str = "here";
 
+/// Host, and whether it is ready, serving, terminating, and on this node.
+type Host = (u8, [bool; 4]);
+
 #[derive(Debug, Clone)]
 enum Event {
     Service(u8, Option<u8>),
-    /// Slice, its Service, endpoints: (host, ready, serving, terminating, on this node).
-    Slice(u8, Option<(u8, Vec<(u8, [bool; 4])>)>),
+    /// Slice, its Service, its endpoints.
+    Slice(u8, Option<(u8, Vec<Host>)>),
     Pod(u8, Option<[bool; 2]>),
 }
 
@@ -27,8 +30,8 @@ fn service(n: u8, host: u8) -> LeanService {
     .unwrap()
 }
 
-fn slice(n: u8, service: u8, endpoints: &[(u8, [bool; 4])]) -> LeanEndpointSlice {
-    let endpoint = |(host, [ready, serving, terminating, here]): &(u8, [bool; 4])| {
+fn slice(n: u8, service: u8, endpoints: &[Host]) -> LeanEndpointSlice {
+    let endpoint = |(host, [ready, serving, terminating, here]): &Host| {
         json!({
             "addresses": [format!("10.1.0.{host}")], "nodeName": if *here { NODE } else { "there" },
             "conditions": {"ready": ready, "serving": serving, "terminating": terminating},

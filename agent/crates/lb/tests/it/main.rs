@@ -4,6 +4,7 @@ mod assign;
 mod changes;
 mod cluster;
 mod lean;
+mod listed;
 mod manifest;
 mod scale;
 mod scripts;

@@ -6,23 +6,27 @@
 //! pod NAME IP[,IP] [ready|not-ready|terminating|gone] [APP] [NAME=PORT]...
 //! remove service NAME
 //! remove pod NAME
+//! api service NAME …   as the API server has it; the words are in `listed.rs`
+//! api slice NAME SERVICE …
+//! api remove service NAME
+//! api remove slice NAME
 //! plan:        operations since the last `plan:`
 //! maps:        the maps
 //! services:    as `orlop services` sees them
 //! conflicts:   frontends that two want
 //! ```
 
+use crate::listed;
 use crate::whole::{check_whole, targets};
 use orlop_lb::{
-    Compiler, Input, LbPlan, LbTables, MapOp, NamedPort, PodEndpoint, Service, ServicePort, ServiceType, TargetPort,
-    describe, describe_tables, endpoints_from_pods,
+    Cluster, Compiler, Input, LbPlan, LbTables, MapOp, NamedPort, PodEndpoint, Service, ServicePort, ServiceType,
+    TargetPort, Touched, describe, describe_tables, endpoints_from_pods,
 };
-use orlop_model::{PodKey, Protocol, ServiceKey};
+use orlop_model::{PodKey, PodUid, Protocol, ServiceKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The node of a script: what is wanted, the compiler, and the kernel's maps.
-#[derive(Default)]
 struct Node {
     services: BTreeMap<String, Service>,
     pods: BTreeMap<String, PodEndpoint>,
@@ -30,22 +34,68 @@ struct Node {
     maps: LbTables,
     done: Vec<MapOp>,
     told: BTreeSet<ServiceKey>,
+    cluster: Cluster,
     /// Seed of the faults: 1 in 10 operations fails. `None` for none.
     faults: Option<u64>,
     failed: usize,
 }
 
 impl Node {
+    fn new(faults: Option<u64>) -> Self {
+        Self {
+            services: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            compiler: Compiler::new(),
+            maps: LbTables::default(),
+            done: Vec::new(),
+            told: BTreeSet::new(),
+            cluster: Cluster::new(listed::NODE),
+            faults,
+            failed: 0,
+        }
+    }
+
     fn run(&mut self, command: &str) {
         let words: Vec<&str> = command.split_whitespace().collect();
         match words[..] {
             ["service", name, ref rest @ ..] => drop(self.services.insert(name.into(), service(name, rest))),
             ["pod", name, ips, ref rest @ ..] => drop(self.pods.insert(name.into(), pod(name, ips, rest))),
+            ["api", "service", name, ref rest @ ..] => {
+                let touched = self.cluster.apply_service(listed::service(name, rest));
+                self.touched(&touched);
+            }
+            ["api", "slice", name, of, ref rest @ ..] => {
+                let touched = self.cluster.apply_slice(listed::slice(name, of, rest));
+                self.touched(&touched);
+            }
+            ["api", "remove", "service", name] => {
+                let touched = self.cluster.delete_service(&ServiceKey::new("default", name).unwrap());
+                self.touched(&touched);
+            }
+            ["api", "remove", "slice", name] => {
+                let touched = self.cluster.delete_slice("default", name);
+                self.touched(&touched);
+            }
             ["remove", "service", name] => drop(self.services.remove(name).expect("a known service")),
             ["remove", "pod", name] => drop(self.pods.remove(name).expect("a known pod")),
             _ => panic!("no such command: {command}"),
         }
+        if let ["pod", name, ..] | ["remove", "pod", name] = words[..] {
+            let uid = PodUid::new(format!("uid-{name}")).unwrap();
+            let touched = self.cluster.set_local_pod(&uid, self.pods.get(name));
+            self.touched(&touched);
+        }
         self.follow();
+    }
+
+    fn touched(&mut self, touched: &Touched) {
+        for key in touched {
+            let plan = match self.cluster.input(key) {
+                Some(input) => self.compiler.set_service(&input),
+                None => self.compiler.remove_service(key),
+            };
+            self.carry_out(plan);
+        }
     }
 
     /// Tells the compiler what changed and carries out its plans.
@@ -56,7 +106,7 @@ impl Node {
                 self.carry_out(plan);
             }
         }
-        for input in self.inputs() {
+        for input in self.of_manifests() {
             self.told.insert(input.service.key.clone());
             let plan = self.compiler.set_service(&input);
             self.carry_out(plan);
@@ -65,6 +115,10 @@ impl Node {
     }
 
     fn inputs(&self) -> Vec<Input> {
+        self.of_manifests().into_iter().chain(self.cluster.inputs()).collect()
+    }
+
+    fn of_manifests(&self) -> Vec<Input> {
         let pods: Vec<PodEndpoint> = self.pods.values().cloned().collect();
         let input =
             |service: &Service| Input { service: service.clone(), endpoints: endpoints_from_pods(service, &pods) };
@@ -229,7 +283,7 @@ fn scripts() -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
     paths.sort();
-    assert!(paths.len() >= 16, "scripts are missing from {}", dir.display());
+    assert!(paths.len() >= 24, "scripts are missing from {}", dir.display());
     paths
 }
 
@@ -244,7 +298,7 @@ fn goldens() {
     let mut wrong = Vec::new();
     for path in scripts() {
         let text = std::fs::read_to_string(&path).unwrap();
-        let mut node = Node::default();
+        let mut node = Node::new(None);
         let mut seen = String::new();
         for line in text.lines().filter(|line| !line.starts_with(' ')) {
             seen.push_str(line);
@@ -272,8 +326,8 @@ fn faults_repeats_and_restarts() {
     for path in scripts() {
         let text = std::fs::read_to_string(&path).unwrap();
         for seed in 1..=20 {
-            let mut calm = Node::default();
-            let mut node = Node { faults: Some(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed)), ..Node::default() };
+            let mut calm = Node::new(None);
+            let mut node = Node::new(Some(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed)));
             for command in commands(&text) {
                 calm.run(command);
                 node.run(command);
