@@ -121,6 +121,23 @@ impl Field {
     }
 }
 
+/// A table in Markdown, for the docs: field, flag, default, what is done with it.
+#[must_use]
+pub fn markdown(fields: &[Field]) -> String {
+    let mut table = "| Field | Flag | Default | Orlop |\n|---|---|---|---|\n".to_owned();
+    let code = |text: &str, before: &str| if text.is_empty() { String::new() } else { format!("`{before}{text}`") };
+    for field in fields {
+        let treatment = match field.treatment {
+            Treatment::Supported => "supported".to_owned(),
+            Treatment::Warned(instead) => format!("warned of: {instead}"),
+            Treatment::NotOurs(why) => format!("no meaning: {why}"),
+        };
+        let (flag, default) = (code(field.flag, "--"), code(field.default, ""));
+        table.push_str(&format!("| `{}` | {flag} | {default} | {treatment} |\n", field.path));
+    }
+    table
+}
+
 fn is_zero(kind: Kind, value: &Value) -> bool {
     match value {
         Value::Null => true,

@@ -13,7 +13,7 @@ const POLLED: Treatment = NotOurs("Orlop waits for events and does not poll for 
 const NO_IPTABLES: Treatment = NotOurs("Orlop needs no iptables rules");
 const NO_GC: Treatment = Warned("images are not collected yet: they stay until 'orlop' removes them");
 const NO_EVICTION: Treatment =
-    Warned("the node reports the pressure and takes no new pods; pods that run are not evicted yet");
+    Warned("the pressure is reported and a hard threshold held back from pods; those that run are not evicted yet");
 const NO_SHUTDOWN: Treatment = Warned("pods are not stopped in order at shutdown: their monitors end with the machine");
 const NO_CPU_MANAGER: Treatment = Warned("containers share all CPUs: none are set aside for one container");
 const NO_NUMA: Treatment = Warned("memory and devices are not placed by NUMA node");
@@ -136,7 +136,7 @@ pub(crate) const KUBELET_FIELDS: &[Field] = &[
     f("kubeAPIBurst", Int, "100", NO_API_QUOTA).flag("kube-api-burst"),
     f("serializeImagePulls", Bool, "", Supported).pointer().flag("serialize-image-pulls"),
     f("maxParallelImagePulls", Int, "", Supported).pointer(),
-    f("evictionHard", Thresholds, "", Supported).pointer().flag("eviction-hard"),
+    f("evictionHard", Thresholds, "", NO_EVICTION).pointer().flag("eviction-hard"),
     f("evictionSoft", Thresholds, "", NO_EVICTION).flag("eviction-soft"),
     f("evictionSoftGracePeriod", Map, "", NO_EVICTION).flag("eviction-soft-grace-period"),
     f("evictionPressureTransitionPeriod", Duration, "\"5m\"", Supported).flag("eviction-pressure-transition-period"),

@@ -8,7 +8,7 @@ use crate::merge::{get, merge};
 use crate::proxy_fields::PROXY_FIELDS;
 use crate::{
     ConfigError, Field, KubeProxyConfiguration, KubeletConfiguration, KubeletFlags, OrlopConfiguration, Source,
-    Warning, gate, validate,
+    Warning, partly, validate,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -74,7 +74,7 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, ConfigError> {
     }
     merged.flags(&inputs.flags)?;
     let kubelet: KubeletConfiguration = kubelet(merged.kubelet, &merged.origin)?;
-    merged.warnings.extend(gate::warnings(&kubelet.feature_gates, &merged.origin));
+    merged.warnings.extend(partly::warnings(&kubelet, &merged.origin));
     validate::kubelet(&kubelet, &merged.origin)?;
     Ok(Loaded {
         orlop: merged.orlop.map(|(config, _)| config),

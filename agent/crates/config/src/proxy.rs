@@ -4,15 +4,23 @@ use crate::text;
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
+use std::net::{IpAddr, SocketAddr};
+
+/// Port of the health check where an address has none.
+const HEALTHZ_PORT: u16 = 10256;
+/// Port of the metrics where an address has none.
+const METRICS_PORT: u16 = 10249;
 
 /// `kubeproxy.config.k8s.io/v1alpha1`, defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KubeProxyConfiguration {
-    /// `ADDRESS:PORT` of the health check; empty for none.
-    pub healthz_bind_address: String,
-    /// `ADDRESS:PORT` of the metrics; empty for none.
-    pub metrics_bind_address: String,
+    /// Where the health check of Services answers.
+    #[serde(deserialize_with = "healthz")]
+    pub healthz_bind_address: SocketAddr,
+    /// Where the metrics are.
+    #[serde(deserialize_with = "metrics")]
+    pub metrics_bind_address: SocketAddr,
     /// Addresses of all pods of the cluster, at most one range a family.
     #[serde(rename = "clusterCIDR", deserialize_with = "cidrs")]
     pub cluster_cidrs: Vec<IpNet>,
@@ -31,6 +39,20 @@ pub enum NodePortAddresses {
     Primary,
     /// On addresses within these.
     Within(Vec<IpNet>),
+}
+
+/// `ADDRESS:PORT`, or an address alone.
+fn listen(text: &str, port: u16) -> Result<SocketAddr, String> {
+    let alone = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port));
+    text.parse().or_else(|_| alone()).map_err(|_| format!("{text:?} must be an address such as 0.0.0.0:{port}"))
+}
+
+fn healthz<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+    listen(&String::deserialize(from)?, HEALTHZ_PORT).map_err(Error::custom)
+}
+
+fn metrics<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+    listen(&String::deserialize(from)?, METRICS_PORT).map_err(Error::custom)
 }
 
 fn parse(text: &str) -> Result<IpNet, String> {

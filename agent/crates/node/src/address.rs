@@ -8,10 +8,11 @@ use std::net::IpAddr;
 pub(crate) const PROVIDED_IP: &str = "alpha.kubernetes.io/provided-node-ip";
 
 /// The addresses to report: InternalIP, primary family first, then Hostname. With an
-/// external cloud provider, what is there is the provider's and stays.
+/// external cloud provider, what is there is the provider's and stays. It stays also while
+/// the machine has no address: losing its route for a moment must not change who the node is.
 pub(crate) fn addresses(existing: &[NodeAddress], facts: &NodeFacts) -> Vec<NodeAddress> {
     let external = facts.settings.cloud == Cloud::External;
-    if external && !existing.is_empty() {
+    if !existing.is_empty() && (external || facts.seen.addresses.is_empty()) {
         return existing.to_vec();
     }
     let ips = if external && !facts.settings.node_ip_given { Vec::new() } else { one_a_family(&facts.seen.addresses) };
@@ -63,6 +64,8 @@ mod tests {
         check(Cloud::None, false, &[v4], &[], "InternalIP=192.0.2.1,Hostname=n1");
         check(Cloud::None, false, &[v6, v4], &[], "InternalIP=2001:db8::1,InternalIP=192.0.2.1,Hostname=n1");
         check(Cloud::None, false, &[v4, "192.0.2.2"], &[("InternalIP", "9.9.9.9")], "InternalIP=192.0.2.1,Hostname=n1");
+        check(Cloud::None, false, &[], &[("InternalIP", "9.9.9.9")], "InternalIP=9.9.9.9");
+        check(Cloud::None, false, &[], &[], "Hostname=n1");
         check(Cloud::External, false, &[v4], &[], "Hostname=n1");
         check(
             Cloud::External,

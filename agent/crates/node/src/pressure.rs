@@ -76,7 +76,8 @@ pub struct Pressures {
 /// What has to be remembered from one measurement to the next.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PressureMemory {
-    met: BTreeSet<Signal>,
+    /// Places in the list of thresholds.
+    met: BTreeSet<usize>,
     last_met: BTreeMap<Kind, Timestamp>,
 }
 
@@ -102,7 +103,7 @@ impl Signal {
 /// Decides from a measurement. A pressure comes at once, also by a soft threshold whose
 /// grace period is not over, and goes when its signals were above their thresholds for all
 /// of `transition` (`evictionPressureTransitionPeriod`). A signal that was not measured
-/// neither brings nor holds a pressure.
+/// neither brings nor holds a pressure. `thresholds` must be in the same order each time.
 #[must_use]
 pub fn pressure(
     thresholds: &[Threshold],
@@ -112,13 +113,14 @@ pub fn pressure(
     now: Timestamp,
 ) -> (Pressures, PressureMemory) {
     let mut after = PressureMemory { met: BTreeSet::new(), last_met: before.last_met.clone() };
-    for threshold in thresholds {
-        let Some(level) = levels.get(&threshold.signal) else { continue };
-        let reclaim = threshold.reclaim.filter(|_| before.met.contains(&threshold.signal));
+    for (place, threshold) in thresholds.iter().enumerate() {
+        // A file system without a fixed number of inodes says that it has none.
+        let Some(level) = levels.get(&threshold.signal).filter(|level| level.capacity > 0) else { continue };
+        let reclaim = threshold.reclaim.filter(|_| before.met.contains(&place));
         let needed = threshold.at.amount(level.capacity);
         let needed = needed.saturating_add(reclaim.map_or(0, |reclaim| reclaim.amount(level.capacity)));
         if level.available < needed {
-            after.met.insert(threshold.signal);
+            after.met.insert(place);
             after.last_met.insert(threshold.signal.kind(), now);
         }
     }
@@ -179,6 +181,8 @@ mod tests {
     #[test]
     fn what_is_not_measured_does_not_count() {
         let mut world = World::default();
+        world.check(0, Signal::ImageFsAvailable, 0, "");
+        world.levels.insert(Signal::MemoryAvailable, Level { available: 0, capacity: 0 });
         world.check(0, Signal::ImageFsAvailable, 0, "");
     }
 

@@ -1,6 +1,6 @@
 //! The tables against the types they stand for.
 
-use orlop_config::{Field, Inputs, Treatment, kubelet_fields, load, proxy_fields};
+use orlop_config::{Field, Inputs, Treatment, kubelet_fields, load, markdown, proxy_fields};
 use std::collections::BTreeSet;
 
 /// Every field of the type, by path: taken from the Go types of v1.36.
@@ -50,5 +50,13 @@ fn nothing_said_is_the_defaults_without_a_warning() {
     assert!(!kubelet.authentication.anonymous.enabled);
     assert_eq!(kubelet.eviction_hard.len(), 5);
     assert_eq!(kubelet.container_log_max_size, 10 << 20);
-    assert_eq!(loaded.proxy.healthz_bind_address, "0.0.0.0:10256");
+    assert_eq!(loaded.proxy.healthz_bind_address.to_string(), "0.0.0.0:10256");
+}
+
+#[test]
+fn the_docs_table_has_a_line_for_each() {
+    let table = markdown(kubelet_fields());
+    assert_eq!(table.lines().count(), kubelet_fields().len() + 2);
+    assert!(table.contains("| `maxPods` | `--max-pods` | `110` | supported |\n"), "{table}");
+    assert!(table.contains("| `tracing` |  |  | warned of: no traces are sent |\n"), "{table}");
 }

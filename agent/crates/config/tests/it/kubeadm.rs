@@ -1,6 +1,6 @@
 //! Files as kubeadm and an administrator leave them, and flags.
 
-use orlop_config::{DropIns, Inputs, Kubeadm, KubeletFlags, Source, environment_args, load};
+use orlop_config::{DropIns, Inputs, Kubeadm, KubeletFlags, NodePortAddresses, Source, environment_args, load};
 use std::fs;
 use std::path::Path;
 
@@ -93,6 +93,60 @@ fn a_machine_that_kubeadm_prepared() {
     assert_eq!(kubelet.authorization.webhook.cache_authorized_ttl.as_secs(), 300);
     assert_eq!(kubelet.crash_loop_back_off.max_container_restart_period.as_secs(), 300);
     assert!(kubelet.rotate_certificates && !kubelet.server_tls_bootstrap);
+}
+
+/// What kubeadm puts into the ConfigMap of kube-proxy.
+const PROXY: &str = "\
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+bindAddress: 0.0.0.0
+bindAddressHardFail: false
+clientConnection:
+  acceptContentTypes: \"\"
+  burst: 0
+  contentType: \"\"
+  kubeconfig: /var/lib/kube-proxy/kubeconfig.conf
+  qps: 0
+clusterCIDR: 10.244.0.0/16
+configSyncPeriod: 0s
+conntrack:
+  maxPerCore: null
+  min: null
+  tcpBeLiberal: false
+  tcpCloseWaitTimeout: null
+  tcpEstablishedTimeout: null
+  udpStreamTimeout: 0s
+  udpTimeout: 0s
+detectLocal: {bridgeInterface: \"\", interfaceNamePrefix: \"\"}
+detectLocalMode: \"\"
+enableProfiling: false
+healthzBindAddress: \"\"
+hostnameOverride: \"\"
+iptables: {localhostNodePorts: null, masqueradeAll: false, masqueradeBit: null, minSyncPeriod: 0s, syncPeriod: 0s}
+ipvs: {excludeCIDRs: null, minSyncPeriod: 0s, scheduler: \"\", strictARP: false, syncPeriod: 0s, tcpFinTimeout: 0s,
+  tcpTimeout: 0s, udpTimeout: 0s}
+kind: KubeProxyConfiguration
+logging: {flushFrequency: 0, options: {json: {infoBufferSize: \"0\"}, text: {infoBufferSize: \"0\"}}, verbosity: 0}
+metricsBindAddress: 127.0.0.2
+mode: \"\"
+nftables: {masqueradeAll: false, masqueradeBit: null, minSyncPeriod: 0s, syncPeriod: 0s}
+nodePortAddresses: null
+oomScoreAdj: null
+portRange: \"\"
+showHiddenMetricsForVersion: \"\"
+winkernel: {enableDSR: false, forwardHealthCheckVip: false, networkName: \"\", rootHnsEndpointName: \"\", sourceVip: \"\"}
+";
+
+#[test]
+fn the_proxys_configuration_of_kubeadm() {
+    let source = Source { path: "proxy.yaml".into(), text: PROXY.to_owned() };
+    let loaded = load(&Inputs { files: vec![source], ..Inputs::default() }).unwrap();
+    let told: Vec<_> = loaded.warnings.iter().map(|warning| warning.field.as_str()).collect();
+    assert_eq!(told, ["KubeProxyConfiguration clientConnection.kubeconfig"]);
+    let proxy = loaded.proxy;
+    assert_eq!(proxy.cluster_cidrs[0].to_string(), "10.244.0.0/16");
+    assert_eq!(proxy.node_port_addresses, NodePortAddresses::All);
+    assert_eq!(proxy.healthz_bind_address.to_string(), "0.0.0.0:10256");
+    assert_eq!(proxy.metrics_bind_address.to_string(), "127.0.0.2:10249");
 }
 
 #[test]

@@ -135,6 +135,15 @@ fn what_is_not_acted_on_is_told_once_with_its_last_place() {
 }
 
 #[test]
+fn supported_fields_with_values_that_are_not() {
+    let file = "enforceNodeAllocatable: [pods, kube-reserved]\n\
+                evictionHard: {containerfs.available: 5%, pid.available: 5%}\n";
+    let told: Vec<_> = read(file, &[], &[]).warnings.into_iter().map(|warning| warning.field).collect();
+    let fields = ["evictionHard", "enforceNodeAllocatable kube-reserved", "evictionHard.containerfs.available"];
+    assert_eq!(told, fields.map(|field| format!("KubeletConfiguration {field}")));
+}
+
+#[test]
 fn several_documents_in_one_file() {
     let text = format!(
         "# all in one\n---\n{ORLOP}nodeName: n1\npodCIDRs: [10.1.0.0/24]\n---\n{KUBELET}maxPods: 7\n---\n{PROXY}\
