@@ -1,0 +1,96 @@
+//! What to do about the server's answer to an event.
+
+use crate::correlator::{Failure, Write};
+use k8s_openapi::api::core::v1::Event;
+use std::time::Duration;
+
+/// How often an event is sent before it is given up (client-go `maxTriesPerEvent`).
+pub const TRIES_MAX: u32 = 12;
+/// Between two tries (client-go `defaultSleepDuration`).
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// One event on its way to the server, as client-go's `recordToSink`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Delivery {
+    write: Write,
+    tries: u32,
+    creating: bool,
+}
+
+/// What came back.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// The event as the server has it now.
+    Stored(Box<Event>),
+    /// 404.
+    NotFound,
+    /// The server will never want it: it is there already, or its namespace is going away. Nobody has to know.
+    Unwanted,
+    /// The server does not take this event, and would not take it later.
+    Refused,
+    /// No answer, or one that says nothing about the event.
+    Unreachable,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next {
+    /// Send again at once: [`Delivery::patch`] has changed.
+    Again,
+    /// Send again after this.
+    After(Duration),
+    /// It is written; [`crate::Correlator::written`] wants to know.
+    Written(Box<Event>),
+    /// It is not; [`crate::Correlator::failed`] wants to know.
+    Failed(Failure),
+}
+
+impl Delivery {
+    /// Nothing sent yet.
+    #[must_use]
+    pub fn new(write: Write) -> Self {
+        let creating = write.patch().is_none();
+        Self { write, tries: 0, creating }
+    }
+
+    /// What is delivered.
+    #[must_use]
+    pub fn write(&self) -> &Write {
+        &self.write
+    }
+
+    /// The body of the PATCH to send; `None`: POST the whole [`Write::event`].
+    #[must_use]
+    pub fn patch(&self) -> Option<&serde_json::Value> {
+        if self.creating { None } else { self.write.patch() }
+    }
+
+    /// Decides. `random` spreads the first pause of many nodes over all of it.
+    pub fn answered(&mut self, answer: Answer, random: u64) -> Next {
+        match answer {
+            Answer::Stored(event) => Next::Written(event),
+            // Events live for an hour on the server; ours to count may be gone.
+            Answer::NotFound if !self.creating => {
+                self.creating = true;
+                Next::Again
+            }
+            Answer::NotFound | Answer::Refused => Next::Failed(Failure::Refused),
+            Answer::Unwanted => Next::Failed(Failure::Unwanted),
+            Answer::Unreachable => self.pause(random),
+        }
+    }
+
+    fn pause(&mut self, random: u64) -> Next {
+        self.tries += 1;
+        // The create may have come through; then there is something to patch.
+        self.creating = self.write.patch().is_none();
+        match self.tries {
+            TRIES_MAX.. => Next::Failed(Failure::Unreachable),
+            1 => {
+                let share = u128::from(random) * PAUSE.as_nanos() >> 64;
+                Next::After(Duration::from_nanos(u64::try_from(share).unwrap_or(u64::MAX)))
+            }
+            _ => Next::After(PAUSE),
+        }
+    }
+}
