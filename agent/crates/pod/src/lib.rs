@@ -28,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 mod admit;
+mod change;
 mod downward;
 pub mod env;
 mod field;
@@ -42,6 +43,7 @@ mod quantity;
 mod status;
 
 pub use admit::{AdmitContext, Admitted, Rejection, admit};
+pub use change::redefined;
 pub use downward::downward_file;
 pub use env::Objects;
 pub use field::FieldError;

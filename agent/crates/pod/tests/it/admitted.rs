@@ -186,3 +186,17 @@ fn deletion_is_counted_back_from_its_deadline() {
     let deletion = admit_pod(&pod).unwrap().pod.deletion.unwrap();
     assert_eq!((deletion.at, deletion.grace_secs), (crate::world::epoch(), 60));
 }
+
+#[test]
+fn an_image_that_changes() {
+    let pod = |a: &str, b: &str| {
+        desired(&format!(
+            "{{containers: [{{name: a, image: '{a}'}}, {{name: b, image: '{b}'}}], initContainers: [{{name: i, image: '{a}'}}], activeDeadlineSeconds: {}}}",
+            a.len()
+        ))
+    };
+    assert_eq!(orlop_pod::redefined(&pod("x:1", "y:1"), &pod("x:1", "y:1")), []);
+    let changed = orlop_pod::redefined(&pod("x:1", "y:1"), &pod("x:22", "y:1"));
+    let said: Vec<(&str, &str)> = changed.iter().map(|(name, why)| (name.as_str(), why.as_str())).collect();
+    assert_eq!(said, [("a", "Container a definition changed, will be restarted")]);
+}
