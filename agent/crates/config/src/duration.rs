@@ -44,25 +44,24 @@ fn is_unit(tail: &str, unit: &str) -> bool {
     tail[unit.len()..].chars().next().is_none_or(|c| c.is_ascii_digit() || c == '.')
 }
 
-/// What is wrong with a value that ought to be a duration.
+/// What is wrong with a value that ought to be a duration. A number would be nanoseconds to
+/// some programs and seconds to others: only 0 is one.
 pub(crate) fn problem(value: &Value) -> Option<String> {
     match value {
-        // `logging.flushFrequency` is a number of nanoseconds in files of older kubeadm.
-        Value::Number(_) | Value::Null => None,
+        Value::Null => None,
+        Value::Number(number) if number.as_f64() == Some(0.0) => None,
         Value::String(text) => parse(text).err(),
-        _ => Some("must be a duration such as 10s, 5m or 1h30m".to_owned()),
+        other => Some(format!("{other} must be a duration such as \"10s\", \"5m\" or \"1h30m\"")),
     }
 }
 
-/// For `deserialize_with`: a text, or a number of nanoseconds.
+/// For `deserialize_with`.
 pub(crate) fn read<'de, D: Deserializer<'de>>(from: D) -> Result<SignedDuration, D::Error> {
-    match Value::deserialize(from)? {
-        Value::String(text) => parse(&text).map_err(Error::custom),
-        Value::Number(nanos) => nanos
-            .as_i64()
-            .map(SignedDuration::from_nanos)
-            .ok_or_else(|| Error::custom(format!("{nanos} must be a whole number of nanoseconds"))),
-        other => Err(Error::custom(format!("{other} must be a duration such as 10s, 5m or 1h30m"))),
+    let value = Value::deserialize(from)?;
+    match (problem(&value), &value) {
+        (Some(problem), _) => Err(Error::custom(problem)),
+        (None, Value::String(text)) => parse(text).map_err(Error::custom),
+        (None, _) => Ok(SignedDuration::ZERO),
     }
 }
 

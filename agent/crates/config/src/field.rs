@@ -27,6 +27,8 @@ pub enum Kind {
     Text,
     /// `1h2m3.5s`.
     Duration,
+    /// The same, or a number of nanoseconds, as older versions wrote it.
+    DurationOrNanos,
     /// `10Mi`.
     Quantity,
     /// A list of texts.
@@ -109,7 +111,8 @@ impl Field {
             Kind::Int => (value.is_i64() || value.is_u64(), "must be a whole number"),
             Kind::Float => (value.is_number(), "must be a number"),
             Kind::Text => (value.is_string(), "must be a text; put it in quotes"),
-            Kind::Duration => return duration::problem(value),
+            Kind::DurationOrNanos if value.is_u64() => (true, ""),
+            Kind::Duration | Kind::DurationOrNanos => return duration::problem(value),
             Kind::Quantity => return quantity::problem(value),
             Kind::Texts => (list_of(Value::is_string), "must be a list of texts; put each in quotes"),
             Kind::Ints => (list_of(Value::is_i64), "must be a list of whole numbers"),
@@ -143,7 +146,9 @@ fn is_zero(kind: Kind, value: &Value) -> bool {
         Value::Null => true,
         Value::Bool(on) => !on,
         Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::String(text) if kind == Kind::Duration => duration::parse(text).is_ok_and(|time| time.is_zero()),
+        Value::String(text) if matches!(kind, Kind::Duration | Kind::DurationOrNanos) => {
+            duration::parse(text).is_ok_and(|time| time.is_zero())
+        }
         Value::String(text) => text.is_empty(),
         Value::Array(list) => list.is_empty(),
         Value::Object(map) => map.values().all(|value| is_zero(Kind::Object, value)),
@@ -153,7 +158,7 @@ fn is_zero(kind: Kind, value: &Value) -> bool {
 fn same(kind: Kind, a: &Value, b: &Value) -> bool {
     let texts = a.as_str().zip(b.as_str());
     match (kind, texts) {
-        (Kind::Duration, Some((a, b))) => duration::parse(a) == duration::parse(b),
+        (Kind::Duration | Kind::DurationOrNanos, Some((a, b))) => duration::parse(a) == duration::parse(b),
         (Kind::Quantity, Some((a, b))) => quantity::Quantity::parse(a) == quantity::Quantity::parse(b),
         _ => a == b,
     }

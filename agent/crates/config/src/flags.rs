@@ -234,7 +234,7 @@ fn parse_value(field: &Field, text: &str) -> Result<Value, String> {
         Kind::Bool => switch(text)?,
         Kind::Int => number(text)?,
         Kind::Float => json!(text.parse::<f64>().map_err(|_| "must be a number")?),
-        Kind::Text | Kind::Duration | Kind::Quantity => json!(text),
+        Kind::Text | Kind::Duration | Kind::DurationOrNanos | Kind::Quantity => json!(text),
         Kind::Texts => json!(words(text).collect::<Vec<_>>()),
         Kind::Ints => Value::Array(words(text).map(number).collect::<Result<_, _>>()?),
         Kind::Map => json!(pairs(text, '=').collect::<BTreeMap<_, _>>()),

@@ -1,7 +1,9 @@
 //! The table of KubeletConfiguration (`kubelet.config.k8s.io/v1beta1`, v1.36): every field,
 //! its default, its flag and what Orlop does with it. Docs and warnings come from here.
 
-use crate::field::Kind::{Bool, Duration, Float, Gates, Int, Ints, Map, Object, Quantity, Text, Texts, Thresholds};
+use crate::field::Kind::{
+    Bool, Duration, DurationOrNanos, Float, Gates, Int, Ints, Map, Object, Quantity, Text, Texts, Thresholds,
+};
 use crate::field::Treatment::{NotOurs, Supported, Warned};
 use crate::field::{Field, Kind, Treatment};
 
@@ -184,7 +186,7 @@ pub(crate) const KUBELET_FIELDS: &[Field] = &[
     f("kernelMemcgNotification", Bool, "", NotOurs("memory pressure is always told by the kernel"))
         .flag("kernel-memcg-notification"),
     f("logging.format", Text, "\"text\"", NO_LOG_OPTION).flag("logging-format"),
-    f("logging.flushFrequency", Duration, "\"5s\"", NO_LOG_OPTION).flag("log-flush-frequency"),
+    f("logging.flushFrequency", DurationOrNanos, "\"5s\"", NO_LOG_OPTION).flag("log-flush-frequency"),
     f("logging.verbosity", Int, "0", NO_LOG_OPTION).flag("v"),
     f("logging.vmodule", Object, "", NO_LOG_OPTION).flag("vmodule"),
     f("logging.options.text.splitStream", Bool, "", NO_LOG_OPTION).flag("log-text-split-stream"),

@@ -1,6 +1,6 @@
 //! The table of KubeProxyConfiguration (`kubeproxy.config.k8s.io/v1alpha1`, v1.36).
 
-use crate::field::Kind::{Bool, Duration, Float, Gates, Int, Object, Quantity, Text, Texts};
+use crate::field::Kind::{Bool, Duration, DurationOrNanos, Float, Gates, Int, Object, Quantity, Text, Texts};
 use crate::field::Treatment::{NotOurs, Supported, Warned};
 use crate::field::{Field, Kind, Treatment};
 
@@ -25,7 +25,7 @@ pub(crate) const PROXY_FIELDS: &[Field] = &[
     f("clientConnection.qps", Float, "5", NO_CLIENT),
     f("clientConnection.burst", Int, "10", NO_CLIENT),
     f("logging.format", Text, "\"text\"", NO_LOG_OPTION),
-    f("logging.flushFrequency", Duration, "\"5s\"", NO_LOG_OPTION),
+    f("logging.flushFrequency", DurationOrNanos, "\"5s\"", NO_LOG_OPTION),
     f("logging.verbosity", Int, "0", NO_LOG_OPTION),
     f("logging.vmodule", Object, "", NO_LOG_OPTION),
     f("logging.options.text.splitStream", Bool, "", NO_LOG_OPTION),

@@ -1,6 +1,7 @@
 //! The tables against the types they stand for.
 
-use orlop_config::{Field, Inputs, Treatment, kubelet_fields, load, markdown, proxy_fields};
+use orlop_config::{ConfigError, Field, Inputs, Source, Treatment, kubelet_fields, load, markdown, proxy_fields};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// Every field of the type, by path: taken from the Go types of v1.36.
@@ -59,4 +60,55 @@ fn the_docs_table_has_a_line_for_each() {
     assert_eq!(table.lines().count(), kubelet_fields().len() + 2);
     assert!(table.contains("| `maxPods` | `--max-pods` | `110` | supported |\n"), "{table}");
     assert!(table.contains("| `tracing` |  |  | warned of: no traces are sent |\n"), "{table}");
+}
+
+/// Any value at any field is taken, or refused with the field's name.
+#[track_caller]
+fn check_odd_values(table: &[Field], kind: &str, version: &str) {
+    let odd = [
+        json!(null),
+        json!(0),
+        json!(-1),
+        json!(1e30),
+        json!(u64::MAX),
+        json!(0.5),
+        json!(true),
+        json!(""),
+        json!("x"),
+        json!("-5s"),
+        json!("1e18Ei"),
+        json!([]),
+        json!([null]),
+        json!([[1]]),
+        json!({}),
+        json!({"": null}),
+        json!({"a": {"b": 1}}),
+        json!("9999999999h"),
+    ];
+    for field in table {
+        for value in &odd {
+            let nested = field.path.rsplit('.').fold(value.clone(), |value, key| json!({ key: value }));
+            let mut document = json!({"apiVersion": version, "kind": kind});
+            document.as_object_mut().unwrap().extend(nested.as_object().unwrap().clone());
+            let source = Source { path: "c.json".into(), text: Value::to_string(&document) };
+            match load(&Inputs { files: vec![source], ..Inputs::default() }) {
+                Ok(_) => {}
+                Err(ConfigError::Field { field: named, .. }) => {
+                    let same = named == field.path || named.starts_with(&format!("{}[", field.path));
+                    // Two fields that must go together: the one that speaks may be the other.
+                    let pair = ["tls", "imageGC", "eviction", "shutdownGracePeriod"];
+                    let paired = pair.iter().any(|start| field.path.starts_with(start) && named.starts_with(start));
+                    let neighbours = field.path == "imageMinimumGCAge" || field.path == "imageMaximumGCAge";
+                    assert!(same || paired || neighbours, "{} = {value}: blames {named}", field.path);
+                }
+                Err(other) => panic!("{} = {value}: {other}", field.path),
+            }
+        }
+    }
+}
+
+#[test]
+fn odd_values_are_taken_or_named() {
+    check_odd_values(kubelet_fields(), "KubeletConfiguration", "kubelet.config.k8s.io/v1beta1");
+    check_odd_values(proxy_fields(), "KubeProxyConfiguration", "kubeproxy.config.k8s.io/v1alpha1");
 }

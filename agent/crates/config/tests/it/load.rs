@@ -174,7 +174,7 @@ fn faults_name_file_and_field() {
     check("maxPods: many\n", ": maxPods: must be a whole number");
     check("maxPods: -1\n", ": maxPods: invalid value: integer `-1`, expected u32");
     check(
-        "syncFrequency: 10\nfileCheckFrequency: 5x\n",
+        "logging: {flushFrequency: 5000000000}\nfileCheckFrequency: 5x\n",
         ": fileCheckFrequency: \"5x\" must be a duration such as 10s, 5m or 1h30m",
     );
     check(
