@@ -24,8 +24,12 @@ const LINKER_VERSION: &str = "0.13.0";
 const LINKER_LLVM: [u32; 3] = [21, 22, 23];
 /// `rust-version` of the workspace: an older compiler refuses to build the eBPF programs.
 const RUSTC_MINOR_MIN: u32 = 89;
-/// Rounds of looking and installing; the longest chain is packages, toolchain, linker.
-const ROUNDS_MAX: usize = 5;
+/// Rounds of looking and installing; the longest chain is packages, registry, toolchain, linker.
+const ROUNDS_MAX: usize = 6;
+/// The registry that images are pulled from in tests. Debian starts a service when it
+/// is installed, which nobody asked for who only wants to run tests; so its package is
+/// unpacked below `target/` and the package database does not hear of it.
+const REGISTRY: &str = "docker-registry";
 
 /// Packages that every build needs, by the same name on Debian and Ubuntu.
 const PACKAGES: [(&str, &str); 6] = [
@@ -64,6 +68,8 @@ pub struct Compiler {
 pub struct Found {
     /// `ORLOP_EBPF_DIR` names a folder with the object, so nothing is compiled for eBPF.
     pub prebuilt: bool,
+    /// `docker-registry` on PATH or below `target/`.
+    pub registry: bool,
     /// Debian packages that are installed.
     pub packages: BTreeSet<String>,
     /// Minor version of the rustc-web that apt would install; `None` when there is none or nobody asked.
@@ -83,6 +89,8 @@ pub struct Found {
 pub enum Need {
     /// A Debian or Ubuntu package.
     Package(&'static str),
+    /// Debian's docker-registry, unpacked and not installed.
+    Registry,
     /// rustup's nightly with rust-src.
     Nightly,
     /// bpf-linker, linked with the LLVM of the compiler that it will be fed by.
@@ -104,6 +112,7 @@ impl Need {
             Self::Package(name) => {
                 PACKAGES.iter().chain(&DEBIAN_RUSTC).find(|(known, _)| known == name).map_or("", |(_, why)| why)
             }
+            Self::Registry => "serves the images that the tests pull (not installed, so no service starts)",
             Self::Nightly => "compiles the eBPF programs together with Rust's core library",
             Self::Linker { .. } => "turns the compiler's LLVM bitcode into an eBPF object (about a minute to build)",
         }
@@ -112,6 +121,7 @@ impl Need {
     fn what(&self) -> String {
         match self {
             Self::Package(name) => format!("package {name}"),
+            Self::Registry => format!("{REGISTRY}, unpacked below target/"),
             Self::Nightly => "rustup toolchain nightly with rust-src".into(),
             Self::Linker { llvm, .. } => format!("bpf-linker {LINKER_VERSION} for LLVM {llvm}"),
         }
@@ -124,6 +134,7 @@ pub fn needs(found: &Found) -> Vec<Need> {
         list.iter().map(|(name, _)| *name).filter(|name| !found.packages.contains(*name)).map(Need::Package)
     };
     let mut needs: Vec<Need> = lacking(&PACKAGES).collect();
+    needs.extend((!found.registry).then_some(Need::Registry));
     if found.prebuilt {
         return needs;
     }
@@ -188,6 +199,7 @@ pub fn ensure() -> Result<()> {
         match &needs[0] {
             _ if !packages.is_empty() => install::packages(&packages)?,
             Need::Package(name) => install::packages(&[name])?,
+            Need::Registry => install::registry()?,
             Need::Nightly => install::nightly()?,
             Need::Linker { llvm, compiler } => install::linker(*llvm, *compiler)?,
         }
@@ -203,14 +215,14 @@ impl Need {
     fn package(&self) -> Option<&'static str> {
         match self {
             Self::Package(name) => Some(name),
-            Self::Nightly | Self::Linker { .. } => None,
+            Self::Registry | Self::Nightly | Self::Linker { .. } => None,
         }
     }
 
     /// Whether up-to-date package lists may change the answer.
     fn asks_apt(&self) -> bool {
         match self {
-            Self::Package(_) | Self::Nightly => true,
+            Self::Package(_) | Self::Registry | Self::Nightly => true,
             Self::Linker { .. } => false,
         }
     }

@@ -7,8 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::look::{llvm_library, nightly_sysroot};
-use super::{LINKER_LLVM, LINKER_VERSION, Route};
+use super::look::{llvm_library, nightly_sysroot, registry_dir};
+use super::{LINKER_LLVM, LINKER_VERSION, REGISTRY, Route};
 use crate::command::{cargo, on_path, run, target_dir};
 
 /// Brings apt's lists up to date. Without a network the old ones may do, so this never fails.
@@ -38,6 +38,31 @@ pub fn packages(names: &[&str]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Downloads docker-registry's package and unpacks it below `target/`: no root, no
+/// service, no user, nothing to remove but a folder.
+pub fn registry() -> Result<()> {
+    let hint = "or put a docker-registry on PATH";
+    if on_path("apt-get").is_none() || on_path("dpkg-deb").is_none() {
+        bail!("no apt-get and dpkg-deb here to get {REGISTRY} with; {hint}");
+    }
+    let (dir, new) = (registry_dir(), registry_dir().with_extension("new"));
+    for old in [&dir, &new] {
+        if old.exists() {
+            fs::remove_dir_all(old).with_context(|| format!("remove {}", old.display()))?;
+        }
+    }
+    fs::create_dir_all(&new).with_context(|| format!("create {}", new.display()))?;
+    run(Command::new("apt-get").args(["-q", "download", REGISTRY]).current_dir(&new)).context(hint)?;
+    let package = fs::read_dir(&new)
+        .with_context(|| format!("list {}", new.display()))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .ok_or_else(|| anyhow!("apt-get downloaded no package of {REGISTRY}; {hint}"))?;
+    run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&new))?;
+    fs::remove_file(&package).with_context(|| format!("remove {}", package.display()))?;
+    fs::rename(&new, &dir).with_context(|| format!("rename {} to {}", new.display(), dir.display()))
 }
 
 /// `apt-get` that asks nothing, as root.

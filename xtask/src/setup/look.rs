@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-use super::{Compiler, DEBIAN_RUSTC, Found, LINKER_VERSION, PACKAGES};
-use crate::command::{ask, on_path};
+use super::{Compiler, DEBIAN_RUSTC, Found, LINKER_VERSION, PACKAGES, REGISTRY};
+use crate::command::{ask, on_path, target_dir};
 use crate::ebpf::OBJECT;
 
 /// Where Debian's rustc keeps the precompiled core for eBPF.
@@ -22,6 +22,7 @@ pub fn found() -> Found {
     let nightly = nightly_source.then(|| compiler(nightly_rustc())).flatten();
     Found {
         prebuilt,
+        registry: registry_dir().join("usr/bin").join(REGISTRY).is_file() || on_path(REGISTRY).is_some(),
         packages: packages(),
         offered_rustc_minor: (debian.is_none() && nightly.is_none()).then(offered_rustc_minor).flatten(),
         debian,
@@ -29,6 +30,11 @@ pub fn found() -> Found {
         nightly_source,
         linker: linker(),
     }
+}
+
+/// Where docker-registry's package is unpacked; orlop-image's tests look there, too.
+pub fn registry_dir() -> PathBuf {
+    target_dir().join("xtask").join(REGISTRY)
 }
 
 /// The folder of rustup's nightly.

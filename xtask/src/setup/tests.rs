@@ -4,7 +4,11 @@ use super::*;
 const NEW: Compiler = Compiler { minor: 96, llvm: 22 };
 
 fn base() -> Found {
-    Found { packages: PACKAGES.iter().map(|(name, _)| (*name).to_owned()).collect(), ..Found::default() }
+    Found {
+        registry: true,
+        packages: PACKAGES.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        ..Found::default()
+    }
 }
 
 fn check(name: &str, found: &Found, wanted: &[&str]) {
@@ -26,6 +30,7 @@ fn what_is_missing_follows_from_what_is_there() {
             "package libseccomp-dev",
             "package iproute2",
             "package busybox-static",
+            "docker-registry, unpacked below target/",
             "package rustc-web",
             "package libstd-rust-web-dev-bpf",
         ],

@@ -41,6 +41,13 @@ fn program() -> PathBuf {
         .expect("docker-registry is missing: run `cargo xtask setup`")
 }
 
+/// A client that is not Orlop's.
+fn other_client() -> Client {
+    // Another test may have installed it before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::new(ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() })
+}
+
 impl Registry {
     fn start(auth: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -91,7 +98,7 @@ impl Registry {
 
     /// Pushes all of a content's manifests and blobs with another's client.
     async fn push(&self, repository: &str, content: &Content, auth: &RegistryAuth) {
-        let client = Client::new(ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() });
+        let client = other_client();
         let name = |tag: &str| format!("{}/{repository}:{tag}", self.host).parse().unwrap();
         client.auth(&name("x"), auth, RegistryOperation::Push).await.unwrap();
         for (digest, bytes) in &content.blobs {
@@ -150,7 +157,7 @@ async fn images_that_another_client_pushed() {
 
 /// Bytes of a manifest as the registry has it: the other client wrote it anew.
 async fn ours_size(registry: &Registry, digest: &str) -> usize {
-    let client = Client::new(ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() });
+    let client = other_client();
     let name = format!("{}/team/app@{digest}", registry.host).parse().unwrap();
     let kinds = [crate::content::OCI_MANIFEST];
     client.pull_manifest_raw(&name, &RegistryAuth::Anonymous, &kinds).await.unwrap().0.len()
