@@ -41,7 +41,12 @@ pub fn merge_status(api: &PodStatus, ours: &PodStatus, running: bool) -> PodStat
         merged.reason = merged.reason.or_else(|| api.reason.clone());
         merged.message = merged.message.or_else(|| api.message.clone());
     }
-    merged.conditions = Some(conditions(api, ours, terminal(&merged))).filter(|list| !list.is_empty());
+    let ended = match merged.phase.as_deref() {
+        Some("Failed") => Some("PodFailed"),
+        Some("Succeeded") => Some("PodCompleted"),
+        _ => None,
+    };
+    merged.conditions = Some(conditions(api, ours, ended)).filter(|list| !list.is_empty());
     merged.start_time = api.start_time.clone().or(merged.start_time);
     merged.qos_class = api.qos_class.clone().or(merged.qos_class);
     merged.observed_generation = merged.observed_generation.or(api.observed_generation);
@@ -60,16 +65,15 @@ pub fn merge_status(api: &PodStatus, ours: &PodStatus, running: bool) -> PodStat
     merged
 }
 
-/// Those of others first, then ours.
-fn conditions(api: &PodStatus, ours: &PodStatus, terminal: bool) -> Vec<PodCondition> {
+/// Those of others first, then ours. `ended` is why no pod that has ended is ready.
+fn conditions(api: &PodStatus, ours: &PodStatus, ended: Option<&str>) -> Vec<PodCondition> {
     let theirs = api.conditions.as_deref().unwrap_or_default();
     let mut all: Vec<PodCondition> =
         theirs.iter().filter(|condition| !OWN.contains(&condition.type_.as_str())).cloned().collect();
     for condition in ours.conditions.iter().flatten().filter(|condition| OWN.contains(&condition.type_.as_str())) {
         let mut condition = condition.clone();
         let ready = matches!(condition.type_.as_str(), "Ready" | "ContainersReady");
-        if terminal && ready && condition.status == "True" {
-            let reason = if ours.phase.as_deref() == Some("Failed") { "PodFailed" } else { "PodCompleted" };
+        if let Some(reason) = ended.filter(|_| ready && condition.status == "True") {
             (condition.status, condition.reason, condition.message) =
                 ("False".to_owned(), Some(reason.to_owned()), None);
         }

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, PodCondition, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use orlop_model::PodUid;
-use orlop_pod::status_patch;
+use orlop_pod::{merge_status, status_patch};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -64,7 +64,8 @@ fn any_status() -> impl Strategy<Value = PodStatus> {
     let conditions = (any_condition("Ready"), any_condition("Initialized"), any_condition("x/gate"), any::<bool>());
     let ips = prop::sample::subsequence(vec!["10.0.0.1", "10.0.0.2", "fd00::1"], 0..=3).prop_shuffle();
     let containers = prop::collection::vec(("[ab]", 0_i32..3, any::<bool>()), 0..3);
-    let texts = (prop::option::of("[pq]"), prop::option::of("[pq]"), prop::option::of(1_i64..3));
+    let texts =
+        (prop::option::of("Pending|Running|Succeeded|Failed"), prop::option::of("[pq]"), prop::option::of(1_i64..3));
     (conditions, ips, containers, texts).prop_map(
         |((a, b, c, turned), ips, containers, (phase, reason, generation))| {
             let mut conditions: Vec<PodCondition> = [a, b, c].into_iter().flatten().collect();
@@ -109,6 +110,20 @@ proptest! {
         }
         prop_assert_eq!(applied, object(&new));
         prop_assert_eq!(status_patch(&uid(), &new, &new), None);
+    }
+
+    #[test]
+    fn what_is_merged_once_is_merged(api in any_status(), ours in any_status(), running in any::<bool>()) {
+        let merged = merge_status(&api, &ours, running);
+        prop_assert_eq!(&merge_status(&merged, &ours, running), &merged);
+        let gate = |status: &PodStatus| status.conditions.iter().flatten().find(|one| one.type_ == "x/gate").cloned();
+        prop_assert_eq!(gate(&merged), gate(&api));
+        let ended = |status: &PodStatus| matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+        if ended(&api) {
+            prop_assert_eq!(&merged.phase, &api.phase);
+        }
+        let ready = merged.conditions.iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True");
+        prop_assert!(!(ended(&merged) && ready));
     }
 }
 

@@ -126,13 +126,17 @@ fn terminal_phases() {
         let got = (merged.phase.as_deref().unwrap_or_default(), merged.reason.as_deref().unwrap_or_default());
         assert_eq!(got, want, "{api:?} {ours:?} {runs}");
     }
-    // No terminal pod is ready.
-    let (_, mut ours) = running(vec![gate("True")]);
-    ours.phase = Some("Succeeded".into());
-    let merged = merge_status(&PodStatus::default(), &ours, false);
-    for kind in ["Ready", "ContainersReady"] {
-        let condition = condition(&merged, kind);
-        assert_eq!((condition.status.as_str(), condition.reason.as_deref()), ("False", Some("PodCompleted")));
+    // No terminal pod is ready, whoever says that it has ended.
+    let (_, ours) = running(vec![gate("True")]);
+    let done = PodStatus { phase: Some("Succeeded".into()), ..ours.clone() };
+    for (api, ours, reason) in
+        [(PodStatus::default(), &done, "PodCompleted"), (of("Failed", "Evicted"), &ours, "PodFailed")]
+    {
+        let merged = merge_status(&api, ours, false);
+        for kind in ["Ready", "ContainersReady"] {
+            let condition = condition(&merged, kind);
+            assert_eq!((condition.status.as_str(), condition.reason.as_deref()), ("False", Some(reason)));
+        }
     }
 }
 
