@@ -235,6 +235,13 @@ impl Inner {
         Input { service: service.clone(), endpoints: endpoints_from_pods(service, &pods) }
     }
 
+    /// The Service of this name with its endpoints: of the manifests, of the API
+    /// server, or nothing.
+    fn inputs_of(&self, key: &ServiceKey) -> impl Iterator<Item = Input> {
+        let manifest = self.wanted.get(key).map(|service| self.input(service));
+        manifest.or_else(|| self.cluster.input(key)).into_iter()
+    }
+
     /// All Services with their endpoints, one made at a time.
     fn inputs(&self) -> impl Iterator<Item = Input> {
         self.wanted.values().map(|service| self.input(service)).chain(self.cluster.inputs())

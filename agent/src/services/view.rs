@@ -25,32 +25,48 @@ impl Services {
         describe(&inner.compiler, inner.inputs()).into_iter().map(|view| inner.view(view)).collect()
     }
 
-    /// Names of backends' counters: (service, backend) numbers to words.
+    /// Names of the counters that there are: (service, backend) numbers to words. Of
+    /// what was never used no name is made: there may be 100,000 backends.
     pub fn names(&self) -> BTreeMap<(u32, u32), BackendName> {
         let inner = self.lock();
+        // Unreadable counters are not gone: then everything has a name.
+        let counted = self.datapath.service_counters().ok();
+        let counted: Option<BTreeSet<(u32, u32)>> = counted.map(|all| all.into_iter().map(|(ids, _)| ids).collect());
+        let wanted = |ids: &(u32, u32)| counted.as_ref().is_none_or(|counted| counted.contains(ids));
+        let used =
+            |id: u32| counted.as_ref().is_none_or(|counted| counted.range((id, 0)..=(id, u32::MAX)).next().is_some());
+        let keys = inner.wanted.keys().chain(inner.cluster.services().map(|service| &service.key));
         let mut names = BTreeMap::new();
-        for service in describe(&inner.compiler, inner.inputs()) {
-            for port in &service.ports {
-                let label = if port.name.is_empty() { port.port.to_string() } else { port.name.clone() };
-                let ids = port.frontends.iter().filter_map(|frontend| frontend.service_id);
-                for id in ids.collect::<BTreeSet<u32>>() {
-                    // What found no backend is counted under number 0.
-                    let refused = format!("{}/{}:{label}", service.namespace, service.name);
-                    names.insert((id, 0), BackendName { service: refused, backend: "refused".to_owned(), pod: None });
-                    for backend in &port.backends {
-                        let Some(backend_id) = backend.backend_id else { continue };
-                        let name = BackendName {
-                            service: format!("{}/{}:{label}", service.namespace, service.name),
-                            backend: SocketAddr::new(backend.addr, backend.port).to_string(),
-                            pod: backend.pod.clone(),
-                        };
-                        names.insert((id, backend_id), name);
-                    }
-                }
+        for key in keys.filter(|key| inner.compiler.numbers(key).any(used)) {
+            for service in describe(&inner.compiler, inner.inputs_of(key)) {
+                names.extend(names_of(&service).filter(|(ids, _)| wanted(ids)));
             }
         }
         names
     }
+}
+
+/// A Service's part of [`Services::names`].
+fn names_of(service: &orlop_lb::ServiceView) -> impl Iterator<Item = ((u32, u32), BackendName)> {
+    service.ports.iter().flat_map(move |port| {
+        let label = if port.name.is_empty() { port.port.to_string() } else { port.name.clone() };
+        let label = format!("{}/{}:{label}", service.namespace, service.name);
+        let ids: BTreeSet<u32> = port.frontends.iter().filter_map(|frontend| frontend.service_id).collect();
+        ids.into_iter().flat_map(move |id| {
+            // What found no backend is counted under number 0.
+            let refused = BackendName { service: label.clone(), backend: "refused".to_owned(), pod: None };
+            let label = label.clone();
+            let backends = port.backends.iter().filter_map(move |backend| {
+                let name = BackendName {
+                    service: label.clone(),
+                    backend: SocketAddr::new(backend.addr, backend.port).to_string(),
+                    pod: backend.pod.clone(),
+                };
+                Some(((id, backend.backend_id?), name))
+            });
+            std::iter::once(((id, 0), refused)).chain(backends)
+        })
+    })
 }
 
 /// A backend's counters in words.

@@ -87,31 +87,46 @@ impl<K: Plain, V: Plain> Table<K, V> {
         }
     }
 
-    /// All keys. Whole when nobody else removes meanwhile; bounded in any case.
-    pub fn keys(&self) -> Result<Vec<K>, Error> {
-        let mut keys: Vec<K> = Vec::new();
+    /// Meets every key in turn, none kept. Whole when nobody else removes meanwhile;
+    /// bounded in any case.
+    fn each_key(&self, mut meet: impl FnMut(&K) -> Result<(), Error>) -> Result<(), Error> {
+        let mut last: Option<K> = None;
         let mut next = std::mem::MaybeUninit::<K>::zeroed();
         let info = sys::map_info(self.fd.as_fd()).map_err(self.failed("read"))?;
         for _ in 0..info.max_entries.max(self.spec.entries) {
-            let after = keys.last().map_or(std::ptr::null(), bytes);
+            let after = last.as_ref().map_or(std::ptr::null(), bytes);
             // SAFETY: sizes are checked in `new`; a null key asks for the first.
             match unsafe { sys::map_next_key(self.fd.as_fd(), after, next.as_mut_ptr().cast()) } {
-                // SAFETY: the kernel wrote it, and any pattern is valid (Plain).
-                Ok(()) => keys.push(unsafe { next.assume_init() }),
+                Ok(()) => {
+                    // SAFETY: the kernel wrote it, and any pattern is valid (Plain).
+                    let key = unsafe { next.assume_init() };
+                    meet(&key)?;
+                    last = Some(key);
+                }
                 Err(err) if is_missing(&err) => break,
                 Err(err) => return Err(self.failed("read")(err)),
             }
         }
+        Ok(())
+    }
+
+    /// All keys.
+    pub fn keys(&self) -> Result<Vec<K>, Error> {
+        let mut keys = Vec::new();
+        self.each_key(|key| {
+            keys.push(*key);
+            Ok(())
+        })?;
         Ok(keys)
     }
 
+    /// All elements. Those that go meanwhile may be missing.
     pub fn entries(&self) -> Result<Vec<(K, V)>, Error> {
         let mut entries = Vec::new();
-        for key in self.keys()? {
-            if let Some(value) = self.get(&key)? {
-                entries.push((key, value));
-            }
-        }
+        self.each_key(|key| {
+            entries.extend(self.get(key)?.map(|value| (*key, value)));
+            Ok(())
+        })?;
         Ok(entries)
     }
 

@@ -79,6 +79,12 @@ impl Compiler {
         self.entries.find(key).is_some()
     }
 
+    /// Numbers that a Service's ports have in the tables and in the counters.
+    pub fn numbers(&self, key: &ServiceKey) -> impl Iterator<Item = u32> {
+        let entry = self.entries.find(key).and_then(|place| self.entries.get(place));
+        entry.into_iter().flat_map(|entry| &entry.groups).map(|group| group.id).filter(|id| *id != 0)
+    }
+
     /// Frontends that more than one Service asks for.
     #[must_use]
     pub fn conflicts(&self) -> Vec<Conflict> {
