@@ -32,7 +32,7 @@ fn rows_are_sound() {
             Treatment::Warned(text) | Treatment::NotOurs(text) => text,
         };
         assert!(!text.is_empty() && !text.ends_with('.'), "{}: {text:?}", field.path);
-        let default = field.default.is_empty() || serde_json::from_str::<serde_json::Value>(field.default).is_ok();
+        let default = field.default.is_empty() || serde_json::from_str::<Value>(field.default).is_ok();
         assert!(default, "{}: its default {} is no JSON", field.path, field.default);
         assert!(field.flag.is_empty() || flags.insert(field.flag), "--{} is there twice", field.flag);
     }
