@@ -21,8 +21,6 @@ use tokio::time::Instant;
 const STREAMS_PER_CONNECTION_MAX: usize = 80;
 /// Calls at once; more wait.
 const CALLS_MAX: usize = 64;
-/// A name may have several addresses; hyper divides this among them.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Unacknowledged data on a connection without HTTP/2 pings; the same 9 s as with them.
 const TCP_DEAD_AFTER: Duration = Duration::from_secs(9);
 /// Files are looked at again at most this often.
@@ -134,6 +132,11 @@ impl Connections {
     /// Whom we are from now on. Watches reconnect at once; calls under way end on the old connection.
     pub(crate) fn replace_identity(&self, identity: Identity) -> Result<(), ApiError> {
         let mut state = self.state();
+        // A plugin gives the same certificate again and again. Files are another matter: they are read anew.
+        let same = state.identity.as_ref() == Some(&identity);
+        if same && matches!((&identity.certificate, &identity.key), (Pem::Data(_), Pem::Data(_))) {
+            return Ok(());
+        }
         self.replace(&mut state, Some(identity))
     }
 
@@ -242,7 +245,7 @@ fn setup(what: impl Into<String>) -> impl FnOnce(reqwest::Error) -> ApiError {
 fn build(settings: &Settings, base: &Url, identity: Option<&Identity>) -> Result<reqwest::Client, ApiError> {
     let mut builder = reqwest::Client::builder()
         .user_agent(user_agent())
-        .connect_timeout(CONNECT_TIMEOUT)
+        .connect_timeout(settings.connect_timeout)
         .redirect(reqwest::redirect::Policy::none())
         .http2_keep_alive_interval(settings.ping_every)
         .http2_keep_alive_timeout(settings.ping_timeout)

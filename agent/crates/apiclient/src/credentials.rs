@@ -13,6 +13,9 @@ use tokio::time::Instant;
 /// client-go reads a token file again after a minute (transport/token_source.go).
 const TOKEN_FILE_FRESH: Duration = Duration::from_secs(60);
 
+/// A server that refuses all that a plugin gives must not make it run for every request.
+const PLUGIN_RERUN_EVERY: Duration = Duration::from_secs(5);
+
 /// Where credentials come from, and the one in use.
 pub(crate) struct Credentials {
     bearer: Bearer,
@@ -24,6 +27,8 @@ struct Held {
     header: Option<HeaderValue>,
     read_at: Option<Instant>,
     expires: Option<Timestamp>,
+    /// When a refusal last made a plugin run.
+    rerun_at: Option<Instant>,
     /// Counts the credentials, so that a refusal is held against the right one.
     revision: u64,
 }
@@ -64,9 +69,11 @@ impl Credentials {
                 self.renew(&mut held).await?;
                 Ok(held.revision != revision)
             }
+            Bearer::Plugin(_) if held.rerun_at.is_some_and(|at| at.elapsed() < PLUGIN_RERUN_EVERY) => Ok(false),
             // It runs at the next request: who asks may have to wait for it anyway.
             Bearer::Plugin(_) => {
                 held.read_at = None;
+                held.rerun_at = Some(Instant::now());
                 Ok(true)
             }
         }

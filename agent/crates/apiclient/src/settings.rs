@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// One try of a call ends after this unless [`crate::Client::with_timeout`] says otherwise.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// A name may have several addresses; hyper divides this among them.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// With [`PING_TIMEOUT`], a dead connection is noticed within 9 s.
 const PING_EVERY: Duration = Duration::from_secs(4);
 /// See [`PING_EVERY`].
@@ -32,6 +34,8 @@ pub struct Settings {
     pub identity: Option<Identity>,
     /// How long one try of a call may take.
     pub timeout: Duration,
+    /// How long a connection may take to stand, TLS included.
+    pub connect_timeout: Duration,
     /// How often an HTTP/2 connection is asked whether it lives, also when nothing else happens.
     pub ping_every: Duration,
     /// How long the answer to that may take before the connection counts as dead.
@@ -51,6 +55,7 @@ impl Settings {
             bearer: Bearer::None,
             identity: None,
             timeout: REQUEST_TIMEOUT,
+            connect_timeout: CONNECT_TIMEOUT,
             ping_every: PING_EVERY,
             ping_timeout: PING_TIMEOUT,
         }

@@ -2,7 +2,7 @@
 
 use super::line::Lines;
 use super::machine::{Ask, Failure, Machine, Seen, Step};
-use super::object::{Line, Meta, RawPage, read};
+use super::object::{Line, Meta, RawPage, ends_list, read};
 use super::{WatchEvent, WatchHealth, WatchOptions};
 use crate::client::{Answer, Call, Client, broken};
 use crate::connection::Length;
@@ -317,7 +317,7 @@ impl Driver {
         let meta = Meta::of(line.object);
         let version = meta.resource_version.as_str();
         let step = match line.r#type {
-            "BOOKMARK" => self.on(Seen::Bookmark { version, ends_list: meta.ends_list() }),
+            "BOOKMARK" => self.on(Seen::Bookmark { version, ends_list: listing && ends_list(line.object) }),
             _ => self.on(Seen::Event { version }),
         };
         self.note_went_back(call, version, &step);

@@ -27,29 +27,36 @@ pub(super) struct RawPage<'a> {
     pub(super) items: Vec<&'a RawValue>,
 }
 
-/// What every object says about itself.
+/// What every object says about itself, as far as a watch needs it.
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Meta {
     namespace: String,
     name: String,
     pub(super) resource_version: String,
-    annotations: Option<HashMap<String, String>>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Headed {
-    metadata: Meta,
+struct Headed<M> {
+    metadata: M,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Annotated {
+    annotations: Option<HashMap<String, String>>,
+}
+
+/// Whether a bookmark ends a list.
+pub(super) fn ends_list(object: &RawValue) -> bool {
+    let read = serde_json::from_str::<Headed<Annotated>>(object.get()).unwrap_or_default();
+    read.metadata.annotations.is_some_and(|all| all.get(LIST_END).is_some_and(|value| value == "true"))
 }
 
 impl Meta {
     pub(super) fn of(object: &RawValue) -> Self {
-        serde_json::from_str::<Headed>(object.get()).unwrap_or_default().metadata
-    }
-
-    pub(super) fn ends_list(&self) -> bool {
-        self.annotations.as_ref().and_then(|all| all.get(LIST_END)).is_some_and(|value| value == "true")
+        serde_json::from_str::<Headed<Self>>(object.get()).unwrap_or_default().metadata
     }
 
     /// `namespace/name`, for whoever has to find the object.
@@ -99,7 +106,7 @@ mod tests {
     fn the_end_of_a_list() {
         let ends = |annotations: &str| {
             let text = format!(r#"{{"metadata":{{"resourceVersion":"7","annotations":{annotations}}}}}"#);
-            Meta::of(&RawValue::from_string(text).unwrap()).ends_list()
+            ends_list(&RawValue::from_string(text).unwrap())
         };
         assert!(ends(r#"{"k8s.io/initial-events-end":"true"}"#));
         assert!(!ends(r#"{"k8s.io/initial-events-end":"false"}"#) && !ends("null") && !ends("{}"));

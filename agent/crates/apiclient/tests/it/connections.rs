@@ -6,6 +6,7 @@ use crate::wire::Wire;
 use crate::{Thing, bookmark, chain, expect, line, soon, thing, until};
 use orlop_apiclient::{ApiError, CONFIG_MAPS, Client, NODES, PODS, Pem, Selectors, Settings, WatchOptions, watch};
 use std::time::Duration;
+use tokio::net::TcpListener;
 
 async fn server(authority: &Authority, names: &[&str]) -> Server {
     Server::start(Some(authority.server(names)), |_| Answer::ok(thing("n1", 1))).await
@@ -93,6 +94,22 @@ async fn a_dead_connection_is_noticed_while_nothing_happens() {
     assert_eq!((state.lists, state.connects, state.failures), (1, 2, 1));
     let asked = server.asked();
     assert!(asked[1].label.contains("limit=1") && asked[2].label.contains("resourceVersion=5"), "{asked:?}");
+}
+
+/// The other side accepts and then says nothing at all, not even in TLS.
+#[tokio::test]
+async fn a_server_that_only_accepts_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    for scheme in ["http", "https"] {
+        let mut settings = Settings::new(format!("{scheme}://{}", listener.local_addr().unwrap()));
+        settings.insecure = true;
+        settings.connect_timeout = Duration::from_millis(300);
+        settings.timeout = Duration::from_millis(600);
+        let error = get(settings).await.unwrap_err();
+        let stands = matches!(error, ApiError::Timeout { .. });
+        let does_not = matches!(error, ApiError::Transport { connected: false, .. });
+        assert!(if scheme == "http" { stands } else { does_not }, "{error}");
+    }
 }
 
 #[tokio::test]

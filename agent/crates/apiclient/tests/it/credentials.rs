@@ -117,6 +117,13 @@ async fn a_plugin_runs_again_after_a_refusal_and_after_its_credential_has_expire
     *token.lock().unwrap() = "t2";
     client.get::<Thing>(&NODES.named("n1")).await.unwrap();
     assert_eq!(runs(folder.path()), 2);
+    // Whatever it gives is refused: it does not run for every request.
+    *token.lock().unwrap() = "none";
+    for _ in 0..5 {
+        assert!(client.get::<Thing>(&NODES.named("n1")).await.unwrap_err().is_unauthorized());
+    }
+    assert!(runs(folder.path()) <= 4, "{}", runs(folder.path()));
+    *token.lock().unwrap() = "t2";
 
     let expired = prints("\"token\":\"t2\",\"expirationTimestamp\":\"2020-01-01T00:00:00Z\"");
     let config = plugin(folder.path(), &server.url(), &expired);
