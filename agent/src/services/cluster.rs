@@ -7,7 +7,6 @@ use orlop_lb::{Cluster, InvalidItem, LeanEndpointSlice, LeanService, ListKind, S
 use orlop_model::{EventKind, ServiceKey};
 
 /// What a watch of Services says.
-#[expect(dead_code, reason = "made once the API server's watches are wired")]
 #[derive(Debug)]
 pub(crate) enum ServiceEvent {
     /// A list begins: the first one, or a new one after the watch was lost.
@@ -21,7 +20,6 @@ pub(crate) enum ServiceEvent {
 }
 
 /// What a watch of EndpointSlices says.
-#[expect(dead_code, reason = "made once the API server's watches are wired")]
 #[derive(Debug)]
 pub(crate) enum SliceEvent {
     /// A list begins: the first one, or a new one after the watch was lost.
@@ -39,7 +37,6 @@ pub(crate) enum SliceEvent {
     Restarted,
 }
 
-#[expect(dead_code, reason = "called once the API server's watches are wired")]
 impl Services {
     /// Says what EndpointSlices call this node; before any event.
     pub fn for_node(self, name: &str) -> Self {
@@ -116,6 +113,10 @@ impl Services {
                 None => inner.compiler.remove_service(key),
             };
             self.write(&plan, events);
+        }
+        let conflicts = inner.compiler.conflicts();
+        for conflict in conflicts.iter().filter(|one| touched.contains(&one.winner) || touched.contains(&one.loser)) {
+            events.record("Node", EventKind::Warning, "FrontendConflict", conflict.to_string());
         }
     }
 }

@@ -32,6 +32,15 @@ impl Services {
         // Unreadable counters are not gone: then everything has a name.
         let counted = self.datapath.service_counters().ok();
         let counted: Option<BTreeSet<(u32, u32)>> = counted.map(|all| all.into_iter().map(|(ids, _)| ids).collect());
+        if !inner.open {
+            // Whose they are is not known yet; that they are somebody's is.
+            let numbered = |ids: (u32, u32)| BackendName {
+                service: format!("service {}", ids.0),
+                backend: format!("backend {}", ids.1),
+                pod: None,
+            };
+            return counted.into_iter().flatten().map(|ids| (ids, numbered(ids))).collect();
+        }
         let wanted = |ids: &(u32, u32)| counted.as_ref().is_none_or(|counted| counted.contains(ids));
         let used =
             |id: u32| counted.as_ref().is_none_or(|counted| counted.range((id, 0)..=(id, u32::MAX)).next().is_some());
