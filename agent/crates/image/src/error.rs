@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageError {
-    /// The image was never loaded. Registries come later; until then the user loads it.
+    /// The image was neither loaded nor pulled.
     #[error(
         "image {image} is not on this node: load it with `orlop load PATH` (an OCI layout or a `docker save` archive)"
     )]

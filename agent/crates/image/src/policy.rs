@@ -89,6 +89,8 @@ pub enum PullEvent<'a> {
     },
     /// The image was on the node.
     Present,
+    /// The reference is none.
+    InvalidName(&'a PullError),
     /// The pull failed.
     Failed(&'a PullError),
     /// It failed and is not tried again yet.
@@ -104,6 +106,7 @@ impl PullEvent<'_> {
         match self {
             Self::Pulling => "Pulling",
             Self::Pulled { .. } | Self::Present => "Pulled",
+            Self::InvalidName(_) => "InspectFailed",
             Self::Failed(_) => "Failed",
             Self::BackOff => "BackOff",
             Self::NeverPull => "ErrImageNeverPull",
@@ -115,7 +118,7 @@ impl PullEvent<'_> {
     #[must_use]
     pub fn is_warning(&self) -> bool {
         match self {
-            Self::Failed(_) | Self::NeverPull => true,
+            Self::InvalidName(_) | Self::Failed(_) | Self::NeverPull => true,
             Self::Pulling | Self::Pulled { .. } | Self::Present | Self::BackOff => false,
         }
     }
@@ -133,6 +136,7 @@ impl PullEvent<'_> {
             Self::Present => {
                 format!("Container image {image:?} already present on machine and can be accessed by the pod")
             }
+            Self::InvalidName(error) => error.waiting_message(image),
             Self::Failed(error) => format!("Failed to pull image {image:?}: {}", error.chain()),
             Self::BackOff => format!("Back-off pulling image {image:?}"),
             Self::NeverPull => format!("Container image {image:?} is not present with pull policy of Never"),
@@ -230,7 +234,12 @@ mod tests {
         }
         let pulled = PullEvent::Pulled { took: ms(1_234), with_waiting: ms(2_000), size_bytes: 77 };
         let failed = PullError::Timeout { host: "r.example".into(), waited: s(30) };
+        let invalid = PullError::InvalidName { text: "a:1".into(), problem: "has a bad tag".into() };
         for (event, want) in [
+            (
+                PullEvent::InvalidName(&invalid),
+                r#"Failed to apply default image tag "a:1": couldn't parse image name "a:1": it has a bad tag"#,
+            ),
             (PullEvent::Pulling, r#"Pulling image "a:1""#),
             (pulled, r#"Successfully pulled image "a:1" in 1.234s (2s including waiting). Image size: 77 bytes."#),
             (PullEvent::Present, r#"Container image "a:1" already present on machine and can be accessed by the pod"#),

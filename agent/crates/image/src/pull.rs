@@ -29,7 +29,7 @@ pub use error::{Answer, PullError};
 pub use progress::{LayerPhase, LayerProgress, PullProgress};
 
 use crate::keyring::{Credential, Keyring};
-use crate::{ImageRecord, ImageStore, Reference};
+use crate::{Digest, ImageError, ImageRecord, ImageStore, Reference};
 use attempt::Attempt;
 use client::Clients;
 use futures_util::FutureExt as _;
@@ -116,6 +116,7 @@ struct Running {
 #[derive(Clone)]
 struct Outcome {
     record: ImageRecord,
+    resolved: Digest,
     took: Duration,
 }
 
@@ -124,6 +125,9 @@ struct Outcome {
 pub struct Pulled {
     /// The image as the store has it.
     pub record: ImageRecord,
+    /// What the reference stands for in the registry, an index where there is one:
+    /// the digest in a container's `imageID` and in the Node's images.
+    pub resolved: Digest,
     /// Time of the pull.
     pub took: Duration,
     /// The same with the time it waited for its turn, as this caller saw it.
@@ -174,8 +178,10 @@ impl Puller {
     pub async fn start(&self, image: &ImageRef, keyring: &Keyring) -> Result<Pull, PullError> {
         let started = Instant::now();
         let text = image.as_str();
-        let image = Reference::parse(text)
-            .map_err(|error| PullError::InvalidName { text: text.to_owned(), problem: error.to_string() })?;
+        let image = Reference::parse(text).map_err(|error| match error {
+            ImageError::Reference { text, problem } => PullError::InvalidName { text, problem: problem.to_owned() },
+            other => other.into(),
+        })?;
         let mut keyring = keyring.clone();
         let files = self.inner.options.credential_files.clone();
         let keyring = on_blocking_thread(move || {
@@ -217,8 +223,8 @@ impl Pull {
     /// # Errors
     /// As [`Puller::pull`].
     pub async fn done(self) -> Result<Pulled, PullError> {
-        let outcome = self.outcome.await?;
-        Ok(Pulled { record: outcome.record, took: outcome.took, with_waiting: self.started.elapsed() })
+        let Outcome { record, resolved, took } = self.outcome.await?;
+        Ok(Pulled { record, resolved, took, with_waiting: self.started.elapsed() })
     }
 }
 
@@ -239,7 +245,7 @@ impl Inner {
         for credential in candidates {
             let attempt = Attempt::new(&self, &key.image, &hosts, credential, &report);
             match attempt.run().await {
-                Ok(record) => return Ok(Outcome { record, took: started.elapsed() }),
+                Ok((record, resolved)) => return Ok(Outcome { record, resolved, took: started.elapsed() }),
                 Err(error) => {
                     let next = error.asks_for_credentials();
                     errors.push(error);

@@ -255,9 +255,22 @@ impl ImageStore {
     pub(crate) fn admit(
         &self,
         record: ImageRecord,
-        mut take: impl FnMut(Digest) -> Option<(tempfile::TempDir, u64)>,
+        take: impl FnMut(Digest) -> Option<(tempfile::TempDir, u64)>,
     ) -> Result<Option<ImageRecord>, ImageError> {
         let _lock = self.lock()?;
+        let admitted = self.admit_locked(record, take);
+        if admitted.is_err() {
+            // The image's own error is the one to report.
+            let _ = self.sweep_layers();
+        }
+        admitted
+    }
+
+    fn admit_locked(
+        &self,
+        record: ImageRecord,
+        mut take: impl FnMut(Digest) -> Option<(tempfile::TempDir, u64)>,
+    ) -> Result<Option<ImageRecord>, ImageError> {
         let layers = self.layers_dir();
         for &diff_id in &record.layers {
             if layers.join(diff_id.hex()).is_dir() {

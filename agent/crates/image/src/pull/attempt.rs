@@ -30,6 +30,8 @@ pub(super) struct Attempt<'a> {
 
 /// What the registry says about an image, all checked.
 struct Found {
+    /// Of the first document.
+    resolved: Digest,
     /// Of the manifest, then of the indexes that led to it.
     digests: Vec<Digest>,
     config: Vec<u8>,
@@ -49,6 +51,8 @@ impl<'a> Attempt<'a> {
             host: host.clone(),
             client: client.clone(),
             repository: image.repository().to_owned(),
+            // Mirrors get it too when they ask, as containerd does: whoever wrote
+            // hosts.toml trusts them with the registry's images.
             credential: credential.clone(),
             stall: inner.options.stall_timeout,
             authorization: std::sync::Mutex::default(),
@@ -57,7 +61,8 @@ impl<'a> Attempt<'a> {
         Self { inner, image, endpoints, report }
     }
 
-    pub(super) async fn run(&self) -> Result<ImageRecord, PullError> {
+    /// The image, and the digest that its reference stands for.
+    pub(super) async fn run(&self) -> Result<(ImageRecord, Digest), PullError> {
         let found = self.find().await?;
         let configuration: Configuration = serde_json::from_slice(&found.config)
             .map_err(|error| unsupported(format!("its configuration {} does not parse: {error}", found.id)))?;
@@ -76,7 +81,7 @@ impl<'a> Attempt<'a> {
             let staged = self.layers(&found.layers, &diff_ids).await?;
             let record = self.record(&found, &configuration, &diff_ids, &staged);
             if let Some(record) = self.admit(record, staged).await? {
-                return Ok(record);
+                return Ok((record, found.resolved));
             }
         }
         Err(unsupported("its layers were removed again and again while it was pulled".to_owned()))
@@ -84,7 +89,8 @@ impl<'a> Attempt<'a> {
 
     /// Manifest and configuration.
     async fn find(&self) -> Result<Found, PullError> {
-        let (mut bytes, mut digest) = self.first_document().await?;
+        let (mut bytes, resolved) = self.first_document().await?;
+        let mut digest = resolved;
         let mut above = Vec::new();
         for _ in 0..=INDEX_DEPTH_MAX {
             match manifest::read(&bytes, &self.inner.machine)? {
@@ -94,7 +100,7 @@ impl<'a> Attempt<'a> {
                     let path = format!("blobs/{}", config.digest);
                     let request = Request { path: &path, accept: "*/*", wanted: &wanted };
                     let bytes = self.document(&request, &config).await?;
-                    return Ok(Found { digests, config: bytes, id: config.digest, layers });
+                    return Ok(Found { resolved, digests, config: bytes, id: config.digest, layers });
                 }
                 Document::Choose(next) => {
                     above.push(digest);

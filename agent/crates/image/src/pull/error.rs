@@ -12,11 +12,11 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum PullError {
     /// The reference is none: `InvalidImageName`.
-    #[error("image name {text:?} is invalid: {problem}")]
+    #[error("couldn't parse image name {text:?}: it {problem}")]
     InvalidName {
         /// As the pod wrote it.
         text: String,
-        /// What is wrong.
+        /// What is wrong: "has a tag that …".
         problem: String,
     },
     /// No host of the registry could be reached, or all answered 5xx: `RegistryUnavailable`.
@@ -154,17 +154,22 @@ impl PullError {
         match self {
             Self::InvalidName { .. } => "InvalidImageName",
             Self::Unavailable { .. } => "RegistryUnavailable",
+            Self::Several(errors) if errors.iter().all(|error| error.reason() == "RegistryUnavailable") => {
+                "RegistryUnavailable"
+            }
             _ => "ErrImagePull",
         }
     }
 
-    /// The message of a container that waits with [`Self::reason`] (`evalCRIPullErr`).
+    /// The message of a container that waits with [`Self::reason`] (`evalCRIPullErr`,
+    /// `EnsureImageExists`).
     #[must_use]
     pub fn waiting_message(&self, image: &str) -> String {
-        match self {
-            Self::Unavailable { .. } => {
+        match self.reason() {
+            "RegistryUnavailable" => {
                 format!("image pull failed for {image} because the registry is unavailable: {}", self.chain())
             }
+            "InvalidImageName" => format!("Failed to apply default image tag {image:?}: {}", self.chain()),
             _ => self.chain(),
         }
     }
@@ -193,11 +198,20 @@ impl PullError {
 
     /// Whether the same host may be asked again with other credentials.
     pub(crate) fn asks_for_credentials(&self) -> bool {
-        matches!(self, Self::Registry { answer, .. } if answer.asks_for_credentials())
+        match self {
+            Self::Registry { answer, .. } => answer.asks_for_credentials(),
+            Self::Several(errors) => errors.iter().any(Self::asks_for_credentials),
+            _ => false,
+        }
     }
 
     /// One error of several attempts: equal ones are said once.
-    pub(crate) fn of_several(mut errors: Vec<Self>) -> Self {
+    pub(crate) fn of_several(errors: Vec<Self>) -> Self {
+        let flat = |error| match error {
+            Self::Several(errors) => errors,
+            one => vec![one],
+        };
+        let mut errors: Vec<Self> = errors.into_iter().flat_map(flat).collect();
         let mut seen = Vec::new();
         errors.retain(|error| {
             let text = error.to_string();
@@ -223,7 +237,7 @@ impl From<ImageError> for PullError {
 }
 
 fn join(errors: &[PullError]) -> String {
-    errors.iter().map(PullError::to_string).collect::<Vec<_>>().join(", ")
+    errors.iter().map(PullError::chain).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -254,6 +268,28 @@ mod tests {
         ] {
             assert_eq!(answer.to_string(), format!("manifest 1 of a/b: {want}"));
         }
+    }
+
+    #[test]
+    fn what_more_credentials_may_change() {
+        let said = |status| PullError::Registry {
+            host: "r".into(),
+            answer: Answer { status, error: None, retry_after: None, wanted: "manifest".into() },
+        };
+        let gone = PullError::Unavailable { host: "mirror".into(), problem: "connection refused".into() };
+        for (error, want) in [
+            (said(401), true),
+            (said(404), true),
+            (said(429), false),
+            (gone.clone(), false),
+            (PullError::of_several(vec![gone.clone(), said(403)]), true),
+        ] {
+            assert_eq!(error.asks_for_credentials(), want, "{error}");
+        }
+        let other = PullError::Unavailable { host: "origin".into(), problem: "connection refused".into() };
+        let nested = PullError::of_several(vec![PullError::of_several(vec![gone.clone(), other]), gone]);
+        assert_eq!(nested.reason(), "RegistryUnavailable");
+        assert!(matches!(nested, PullError::Several(errors) if errors.len() == 2));
     }
 
     #[test]

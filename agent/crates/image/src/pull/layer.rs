@@ -5,7 +5,6 @@ use super::manifest::Blob;
 use super::on_blocking_thread;
 use super::progress::LayerPhase;
 use super::registry::{Endpoint, Request};
-use crate::limits::LAYER_BYTES_MAX;
 use crate::load::{layer_error, unpack_blob};
 use crate::{Digest, ImageError, ImageStore};
 use futures_util::FutureExt as _;
@@ -167,10 +166,6 @@ async fn download_from_any(
     job: &Job,
     report: &watch::Sender<State>,
 ) -> Result<(File, String), PullError> {
-    if job.blob.size > LAYER_BYTES_MAX {
-        let (path, what) = (job.image.clone().into(), "a layer's size in bytes");
-        return Err(ImageError::Limit { path, what, max: LAYER_BYTES_MAX }.into());
-    }
     let mut errors = Vec::new();
     for endpoint in job.endpoints.iter().filter(|endpoint| endpoint.host.pulls) {
         report.send_replace((LayerPhase::Downloading, 0));

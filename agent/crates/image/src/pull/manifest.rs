@@ -1,6 +1,6 @@
 //! What a registry's documents say: which image is for this machine, which blobs it has.
 
-use crate::limits::LAYERS_MAX;
+use crate::limits::{LAYER_BYTES_MAX, LAYERS_MAX};
 use crate::oci::this_architecture;
 use crate::{Digest, PullError};
 use oci_client::manifest::{
@@ -161,7 +161,11 @@ fn layer(descriptor: &OciDescriptor) -> Result<Blob, PullError> {
 fn blob(digest: &str, size: i64) -> Result<Blob, PullError> {
     let unsupported = |problem: String| PullError::Unsupported { problem };
     let digest = Digest::parse(digest).map_err(|error| unsupported(error.to_string()))?;
-    let size = u64::try_from(size).map_err(|_| unsupported(format!("{digest} has a size of {size}")))?;
+    let limit = |size: &u64| *size <= LAYER_BYTES_MAX;
+    let checked = u64::try_from(size).ok().filter(limit);
+    let size = checked.ok_or_else(|| {
+        unsupported(format!("{digest} has a size of {size}, which is not between 0 and {LAYER_BYTES_MAX}"))
+    })?;
     Ok(Blob { digest, size })
 }
 

@@ -10,6 +10,11 @@ use std::time::Duration;
 /// The words of a failed pull of `app:1` from a server that answers the target with
 /// `part` by `reply`, which gets what an honest one would say.
 async fn told(part: &str, reply: impl Fn(Reply) -> Reply + Send + Sync + 'static) -> String {
+    told_within(Duration::from_secs(30), part, reply).await
+}
+
+/// The same with the longest silence.
+async fn told_within(stall: Duration, part: &str, reply: impl Fn(Reply) -> Reply + Send + Sync + 'static) -> String {
     let content = Content::of("app", "1", &image("x"));
     let part = match part {
         "LAYER" => content.layers("app", "1")[1].clone(),
@@ -27,7 +32,7 @@ async fn told(part: &str, reply: impl Fn(Reply) -> Reply + Send + Sync + 'static
         Some(reply(Reply::new(200, body)))
     })
     .await;
-    let world = World::with(|options| options.stall_timeout = Duration::from_millis(400));
+    let world = World::with(|options| options.stall_timeout = stall);
     let words = world.failure(&format!("{}/app:1", server.host())).await;
     assert!(words.contains(&server.host()), "{words} should name {}", server.host());
     words
@@ -77,10 +82,15 @@ async fn wrong_sizes_are_told() {
 #[tokio::test]
 async fn a_connection_that_breaks_or_stalls_is_given_up() {
     says(&told("LAYER", |reply| reply.cut(50, After::Close)).await, "broke off");
-    says(&told("LAYER", |reply| reply.cut(50, After::Stall)).await, "sent nothing for");
-    says(&told("LAYER", |reply| reply.cut(10, After::Trickle)).await, "sent nothing for");
-    says(&told("manifests", |reply| reply.cut(0, After::Stall)).await, "sent nothing for");
-    says(&told("CONFIG", |reply| reply.cut(10, After::Trickle)).await, "sent nothing for");
+    for (part, sent, after) in [
+        ("LAYER", 50, After::Stall),
+        ("LAYER", 10, After::Trickle),
+        ("manifests", 0, After::Stall),
+        ("CONFIG", 10, After::Trickle),
+    ] {
+        let words = told_within(Duration::from_millis(400), part, move |reply| reply.cut(sent, after)).await;
+        says(&words, "sent nothing for");
+    }
 }
 
 #[tokio::test]
@@ -118,6 +128,7 @@ async fn a_registry_that_is_not_there_and_names_that_are_none() {
     says(&error.chain(), &gone);
     let error = world.pull("Bad//Name").await.unwrap_err();
     assert_eq!(error.reason(), "InvalidImageName", "{error}");
+    says(&error.chain(), "couldn't parse image name \"Bad//Name\": it has");
 }
 
 #[tokio::test]

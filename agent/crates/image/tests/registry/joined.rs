@@ -21,6 +21,14 @@ async fn equal_pulls_are_one() {
 }
 
 #[tokio::test]
+async fn a_pull_may_run_on_any_thread() {
+    let server = Server::plain(Content::of("app", "1", &image("x"))).await;
+    let world = World::new();
+    let (puller, name) = (world.puller.clone(), image_ref(&format!("{}/app:1", server.host())));
+    tokio::spawn(async move { puller.pull(&name, &Keyring::new()).await }).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_layer_of_two_images_comes_once() {
     let mut content = Content::of("app", "1", &image("one"));
     content.push("app", "2", &image("two"));

@@ -3,7 +3,7 @@
 use crate::content::{Content, DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, image};
 use crate::server::Server;
 use crate::world::{World, image_ref};
-use orlop_image::{LayerPhase, Reference};
+use orlop_image::{LayerPhase, Pulled, Reference};
 use serde_json::json;
 use std::collections::BTreeSet;
 
@@ -96,8 +96,9 @@ async fn indexes_of_both_families_lead_to_this_machines_image() {
         let world = World::new();
         let words = world.failure(&format!("{}/app:foreign", server.host())).await;
         assert!(words.contains("only for linux/s390x"), "{words}");
-        let record = world.pull(&format!("{}/app:1", server.host())).await.unwrap().record;
+        let Pulled { record, resolved, .. } = world.pull(&format!("{}/app:1", server.host())).await.unwrap();
         assert_eq!(world.own(&record), "ours");
+        assert_eq!(resolved, outer);
         assert_eq!(record.other_digests, BTreeSet::from([inner, outer]));
         let by_index = world.pull(&format!("{}/app@{outer}", server.host())).await.unwrap().record;
         assert_eq!(by_index.id, record.id);

@@ -108,6 +108,7 @@ fn what_is_refused_and_why() {
     }
     refused(&image(&[(oci, json!({"urls": ["https://elsewhere.example/x"]}))]), "may not be distributed");
     refused(&image(&[(oci, json!({"size": -1}))]), "size of -1");
+    refused(&image(&[(oci, json!({"size": i64::MAX}))]), "not between 0 and");
     refused(&image(&[(oci, json!({"digest": "sha512:00"}))]), "sha256");
     refused(&image(&vec![(oci, Value::Null); LAYERS_MAX + 1]), "more than 500");
     refused(&json!({"schemaVersion": 1, "name": "x", "fsLayers": []}), "schema version 1");
