@@ -288,6 +288,10 @@ fn document(body: &Bytes) -> Result<Value, Status> {
     if let Ok(value) = serde_json::from_slice(body) {
         return Ok(value);
     }
+    // The first bytes of Kubernetes' protobuf envelope.
+    if body.starts_with(b"k8s\0") {
+        return Err(Status::unsupported_media_type("application/json, application/yaml"));
+    }
     let text = std::str::from_utf8(body).map_err(|_| Status::unsupported_media_type("application/json"))?;
     serde_saphyr::from_str(text).map_err(|err| Status::bad_request(format!("error decoding the body: {err}")))
 }

@@ -243,10 +243,11 @@ impl ApiServer {
     /// # Panics
     /// When the port was taken meanwhile.
     pub fn start_again(&self) {
-        // A socket that was bound to port 0 has lost its port; one bound by number kept it.
-        if self.listener.local_addr().map_or(0, |address| address.port()) == 0 {
-            let address = SockaddrStorage::from(self.address);
-            nix::sys::socket::bind(self.listener.as_raw_fd(), &address).expect("bind the port again");
+        // A socket that was bound to port 0 has lost its port; one bound by number kept it
+        // and says EINVAL.
+        match nix::sys::socket::bind(self.listener.as_raw_fd(), &SockaddrStorage::from(self.address)) {
+            Ok(()) | Err(nix::errno::Errno::EINVAL) => {}
+            Err(err) => panic!("bind {} again: {err}", self.address),
         }
         nix::sys::socket::listen(&self.listener, Backlog::MAXCONN).expect("listen again");
         self.open();

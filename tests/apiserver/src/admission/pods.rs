@@ -124,10 +124,9 @@ fn service_account(state: &State, call: &Call, name: &str, pod: &mut Value) -> R
     };
     spec["serviceAccountName"] = json!(account);
     spec["serviceAccount"] = json!(account);
-    if let Some(secrets) = object["imagePullSecrets"].as_array().filter(|secrets| !secrets.is_empty()) {
-        if spec["imagePullSecrets"].as_array().is_none_or(Vec::is_empty) {
-            spec["imagePullSecrets"] = json!(secrets);
-        }
+    let own = spec["imagePullSecrets"].as_array().is_some_and(|own| !own.is_empty());
+    if let Some(secrets) = object["imagePullSecrets"].as_array().filter(|secrets| !own && !secrets.is_empty()) {
+        spec["imagePullSecrets"] = json!(secrets);
     }
     let mounted = spec["automountServiceAccountToken"]
         .as_bool()

@@ -83,7 +83,7 @@ fn allocate(options: &Options, state: &State, resource: &Resource, service: &mut
         state.of(resource.stored_as).map(|(_, other)| other).filter(|other| other["metadata"]["uid"] != uid).collect();
     let spec = &mut service["spec"];
     if spec["type"] == "ExternalName" {
-        spec.as_object_mut().map(|spec| spec.retain(|_, value| !value.is_null()));
+        drop_nulls(spec);
         return Ok(());
     }
     let taken: BTreeSet<&str> = others.iter().filter_map(|other| other["spec"]["clusterIP"].as_str()).collect();
@@ -114,8 +114,15 @@ fn allocate(options: &Options, state: &State, resource: &Resource, service: &mut
             port.remove("nodePort");
         }
     }
-    spec.as_object_mut().map(|spec| spec.retain(|_, value| !value.is_null()));
+    drop_nulls(spec);
     Ok(())
+}
+
+/// Indexing for a look leaves nulls behind; the API has none of them.
+fn drop_nulls(spec: &mut Value) {
+    if let Some(spec) = spec.as_object_mut() {
+        spec.retain(|_, value| !value.is_null());
+    }
 }
 
 fn node_port(
