@@ -5,7 +5,7 @@ mod entry;
 mod resync;
 
 use crate::diff::diff;
-use crate::ids::{BackendName, GroupKey, Ids, Number};
+use crate::ids::BackendName;
 use crate::lower::groups;
 use crate::service::Rank;
 use crate::slab::{Place, Slab};
@@ -14,7 +14,7 @@ use claims::Claims;
 use entry::{Entry, Used};
 use orlop_ebpf_abi::{Frontend, FrontendKey};
 use orlop_model::ServiceKey;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// The numbers of what has a place in the tables, and who asks for what: as much as
 /// is needed to say again what every plan so far has led to. Services and endpoints
@@ -52,25 +52,6 @@ impl Compiler {
         let mut tables = LbTables::default();
         self.entries.iter().for_each(|(place, entry)| self.contribute(place, entry, &mut tables));
         tables
-    }
-
-    /// The numbers in use, made on the spot.
-    #[must_use]
-    pub fn ids(&self) -> Ids {
-        let mut services = BTreeMap::new();
-        for (_, entry) in self.entries.iter() {
-            for group in entry.groups.iter().filter(|group| group.id != 0) {
-                let key = GroupKey {
-                    service: entry.key.clone(),
-                    port: group.port,
-                    protocol: group.protocol,
-                    family: group.family,
-                };
-                services.insert(key, Number { id: group.id, epoch: group.epoch });
-            }
-        }
-        let backends = self.backends.iter().filter(|(_, used)| used.all > 0).map(|(_, used)| (used.name, used.id));
-        Ids::new(services, backends.collect(), self.last_service, self.last_backend)
     }
 
     /// Whether a Service of this name is known.
@@ -135,7 +116,7 @@ impl Compiler {
 
         let mut current = LbTables::default();
         // Backends that others brought into the tables are there for these too.
-        let names = lowered.iter().flat_map(|(_, groups)| groups).flat_map(|group| &group.all);
+        let names = lowered.iter().flat_map(|(_, groups)| groups).flat_map(|group| group.backends.keys());
         let mut places: Vec<Place> = names.filter_map(|name| self.backends.find(*name)).collect();
         for entry in affected.iter().filter_map(|place| self.entries.get(*place)) {
             places.extend(entry.groups.iter().flat_map(|group| &group.targets).map(|target| target.place()));

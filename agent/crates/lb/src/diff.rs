@@ -13,7 +13,7 @@ use orlop_ebpf_abi::{Backend, BackendState};
 /// 6. backends that only drain from now on, and backends removed.
 ///
 /// This holds when `wanted` never changes a slot under an epoch that a frontend
-/// of `current` names, nor the address of a backend id; [`compile`](crate::compile)
+/// of `current` names, nor the address of a backend id; [`Compiler`](crate::Compiler)
 /// takes care of both. `diff(x, x)` is empty.
 pub fn diff(current: &LbTables, wanted: &LbTables) -> LbPlan {
     let mut ops = Vec::new();

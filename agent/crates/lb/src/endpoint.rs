@@ -46,6 +46,15 @@ impl Endpoint {
     }
 }
 
+/// A Service with its endpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// The Service, address assigned.
+    pub service: Service,
+    /// Its endpoints.
+    pub endpoints: Vec<Endpoint>,
+}
+
 /// A port that a pod's container names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedPort {

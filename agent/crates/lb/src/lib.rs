@@ -3,14 +3,18 @@
 //!
 //! ```text
 //!  ServiceManifest ─validate▶ Service ─assign▶ Service ─┐
-//!                                                       ├▶ compile ─▶ LbTables ─diff▶ LbPlan(Vec<MapOp>)
-//!  pods ─endpoints_from_pods▶ Endpoint ─────────────────┘                ▲ dump
+//!  pods ─endpoints_from_pods▶ Endpoint ─────────────────┼▶ Input ─▶ Compiler ─▶ LbPlan(Vec<MapOp>)
+//!  LeanService, LeanEndpointSlice, own pods ─▶ Cluster ─┘              ▲ dump
 //! ```
 //!
-//! [`Compiler`] is the same for one change at a time. Carry its plans out in order;
-//! when an operation fails, dump the maps and take the plan of
-//! [`Compiler::resync`]. After a start, [`Compiler::restore`] takes the dump and all
-//! Services, and its plan is empty when nothing changed.
+//! Services come from manifests, with endpoints from the node's own pods, or from an
+//! API server: [`Cluster`] keeps both lists lean and says which Services an event
+//! touches.
+//!
+//! [`Compiler`] keeps numbers, no Services. Carry its plans out in order; when an
+//! operation fails, dump the maps and take the plan of [`Compiler::resync`]. After a
+//! start, [`Compiler::restore`] takes the dump and all Services, and its plan is
+//! empty when nothing changed.
 //!
 //! A Service port has a number for each address family, because a frontend must
 //! lead to its own family only; the frontends of one number (cluster IP and node
@@ -25,7 +29,6 @@
 mod address;
 mod assign;
 mod cluster;
-mod compile;
 mod compiler;
 mod describe;
 mod diff;
@@ -43,16 +46,14 @@ mod validate;
 pub use address::{IpFamily, addr_bytes, addr_ip, frontend_key, port_bytes, port_number, protocol_of};
 pub use assign::{Assigned, Assignment, ServiceCidr, assign};
 pub use cluster::{Cluster, ListKind, Touched};
-pub use compile::{Input, compile};
 pub use compiler::Compiler;
 pub use describe::{
     BackendStatus, BackendView, FrontendView, PortView, ServiceView, TableBackendView, TableView, describe,
     describe_tables,
 };
 pub use diff::diff;
-pub use endpoint::{Endpoint, EndpointPort, NamedPort, PodEndpoint, endpoints_from_pods};
+pub use endpoint::{Endpoint, EndpointPort, Input, NamedPort, PodEndpoint, endpoints_from_pods};
 pub use error::{Conflict, FieldError, FieldProblem, LbError};
-pub use ids::Ids;
 pub use lean::{
     AddressType, EndpointFlags, InvalidItem, LeanEndpoint, LeanEndpointSlice, LeanNode, LeanService, LeanServiceMore,
     LeanServicePort, LeanSlicePort, LoadBalancerIp, NodeAddress, Selector, ServiceVariables, Span, TrafficDistribution,

@@ -1,52 +1,42 @@
 //! One Service lowered to sets of frontends and backends, numbers not yet given.
 
-use crate::ids::{BackendName, GroupKey, Ids};
-use crate::service::Rank;
+use crate::ids::BackendName;
 use crate::{Endpoint, IpFamily, LbTables, Service, ServicePort, addr_bytes, frontend_key, port_bytes};
-use orlop_ebpf_abi::{Frontend, FrontendFlags, FrontendKey, SlotKey};
+use orlop_ebpf_abi::{FrontendFlags, FrontendKey, SlotKey};
 use orlop_model::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A Service port in one family: its frontends share one set of slots.
 #[derive(Debug, Clone)]
 pub(crate) struct Group {
-    pub key: GroupKey,
+    pub port: u16,
+    pub protocol: Protocol,
+    pub family: IpFamily,
     /// Frontends and their flags.
     pub frontends: Vec<(FrontendKey, u32)>,
-    /// Backends that take new connections.
-    pub usable: BTreeSet<BackendName>,
-    /// All backends, those included.
-    pub all: BTreeSet<BackendName>,
+    /// All backends, and whether new connections go there.
+    pub backends: BTreeMap<BackendName, bool>,
 }
 
-/// Who asks for which frontend, first come first.
-pub(crate) type Claims = BTreeMap<FrontendKey, BTreeSet<Rank>>;
-
-/// What one Service puts into the tables.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Part {
-    pub frontends: Vec<(FrontendKey, Frontend)>,
-    pub slots: Vec<(SlotKey, u32)>,
-    pub numbers: Vec<(GroupKey, u32)>,
-    pub usable: BTreeSet<BackendName>,
-    pub all: BTreeSet<BackendName>,
-}
-
-/// The groups of a Service; none when it is headless or an external name.
+/// The groups of a Service; none when it is headless or an external name. Of two
+/// ports that ask for the same the first has it.
 pub(crate) fn groups(service: &Service, endpoints: &[Endpoint]) -> Vec<Group> {
     if !service.wants_cluster_ip() {
         return Vec::new();
     }
     // No hook of ours sees SCTP; the manifest's warnings say so.
     let ports = service.ports.iter().filter(|port| port.protocol != Protocol::Sctp);
-    let mut groups = Vec::new();
+    let (mut groups, mut seen): (Vec<Group>, BTreeSet<FrontendKey>) = (Vec::new(), BTreeSet::new());
     for port in ports {
+        if groups.iter().any(|group| (group.port, group.protocol) == (port.port, port.protocol)) {
+            continue;
+        }
         for family in [IpFamily::IPv4, IpFamily::IPv6] {
-            let frontends = frontends(service, port, family);
+            let mut frontends = frontends(service, port, family);
+            frontends.retain(|(key, _)| seen.insert(*key));
             if !frontends.is_empty() {
-                let (usable, all) = backends(port, family, endpoints);
-                let key = GroupKey { service: service.key.clone(), port: port.port, protocol: port.protocol, family };
-                groups.push(Group { key, frontends, usable, all });
+                let backends = backends(port, family, endpoints);
+                groups.push(Group { port: port.port, protocol: port.protocol, family, frontends, backends });
             }
         }
     }
@@ -63,59 +53,24 @@ fn frontends(service: &Service, port: &ServicePort, family: IpFamily) -> Vec<(Fr
     frontends
 }
 
-/// Usable and all backends of a port. As kube-proxy has it (KEP-1669), terminating
-/// endpoints that still serve are used only when none is ready.
-fn backends(
-    port: &ServicePort,
-    family: IpFamily,
-    endpoints: &[Endpoint],
-) -> (BTreeSet<BackendName>, BTreeSet<BackendName>) {
-    let set = |choose: fn(&Endpoint) -> bool| -> BTreeSet<BackendName> {
-        endpoints
-            .iter()
-            .filter(|endpoint| IpFamily::of(endpoint.addr) == family && choose(endpoint))
-            .filter_map(|endpoint| Some((endpoint.addr, endpoint.target(port)?)))
-            .map(|(addr, target)| (addr_bytes(addr), port_bytes(target), port.protocol.number()))
-            .collect()
+/// The backends of a port, and whether each is usable. As kube-proxy has it
+/// (KEP-1669), terminating endpoints that still serve are used only when none is
+/// ready. Of two endpoints with one address the better counts.
+fn backends(port: &ServicePort, family: IpFamily, endpoints: &[Endpoint]) -> BTreeMap<BackendName, bool> {
+    let own = || endpoints.iter().filter(|endpoint| IpFamily::of(endpoint.addr) == family);
+    let targets = || {
+        own().filter_map(|endpoint| {
+            let target = port_bytes(endpoint.target(port)?);
+            Some((endpoint, (addr_bytes(endpoint.addr), target, port.protocol.number())))
+        })
     };
-    let ready = set(|endpoint| endpoint.ready);
-    let usable = if ready.is_empty() { set(|endpoint| endpoint.serving && endpoint.terminating) } else { ready };
-    (usable, set(|_| true))
-}
-
-/// The entries of one Service: numbers given, epochs chosen, frontends that an
-/// earlier Service claims left out.
-pub(crate) fn emit(groups: &[Group], rank: &Rank, claims: &Claims, present: &LbTables, ids: &mut Ids) -> Part {
-    let mut part = Part::default();
-    for group in groups {
-        let won = group.frontends.iter().filter(|(key, _)| wins(claims, key, rank));
-        let won: Vec<(FrontendKey, u32)> = won.copied().collect();
-        if won.is_empty() {
-            continue;
-        }
-        let number = ids.service(&group.key);
-        for name in &group.all {
-            ids.backend(*name);
-        }
-        let mut slots: Vec<u32> = group.usable.iter().map(|name| ids.backend(*name)).collect();
-        slots.sort_unstable();
-        let keys: Vec<FrontendKey> = won.iter().map(|(key, _)| *key).collect();
-        let epoch = epoch(present, (number.id, number.epoch), &keys, &slots);
-        ids.set_epoch(&group.key, epoch);
-        let count = u32::try_from(slots.len()).unwrap_or(u32::MAX);
-        part.frontends
-            .extend(won.into_iter().map(|(key, flags)| (key, Frontend { service: number.id, epoch, count, flags })));
-        part.slots
-            .extend((0..).zip(slots).map(|(index, backend)| (SlotKey { service: number.id, epoch, index }, backend)));
-        part.numbers.push((group.key.clone(), number.id));
-        part.usable.extend(&group.usable);
-        part.all.extend(&group.all);
+    let some_ready = targets().any(|(endpoint, _)| endpoint.ready);
+    let mut backends = BTreeMap::new();
+    for (endpoint, name) in targets() {
+        let usable = endpoint.ready || (!some_ready && endpoint.serving && endpoint.terminating);
+        *backends.entry(name).or_default() |= usable;
     }
-    part
-}
-
-pub(crate) fn wins(claims: &Claims, key: &FrontendKey, rank: &Rank) -> bool {
-    claims.get(key).and_then(BTreeSet::first) == Some(rank)
+    backends
 }
 
 /// The epoch for these slots: one that a frontend of the Service port names already

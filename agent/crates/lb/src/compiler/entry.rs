@@ -1,14 +1,13 @@
 //! What the compiler keeps of a Service, and how it becomes entries.
 
 use super::Compiler;
-use crate::compile::backend;
 use crate::ids::{BackendName, following};
 use crate::lower;
 use crate::service::Rank;
 use crate::slab::{Named, Place};
 use crate::{IpFamily, LbTables};
 use jiff::Timestamp;
-use orlop_ebpf_abi::{Backend, Frontend, FrontendKey, SlotKey};
+use orlop_ebpf_abi::{Backend, BackendState, Frontend, FrontendKey, SlotKey};
 use orlop_model::{Protocol, ServiceKey};
 
 /// A Service.
@@ -66,8 +65,12 @@ pub(super) struct Used {
 }
 
 impl Used {
+    /// A backend is active while a slot names it, and drains while it is only an
+    /// endpoint (terminating, or not ready): connections that it has go on.
     pub(super) fn backend(&self) -> Backend {
-        backend(&self.name, self.usable > 0)
+        let (addr, port, proto) = self.name;
+        let state = if self.usable > 0 { BackendState::Active } else { BackendState::Draining };
+        Backend { addr, port, proto, state: state as u8 }
     }
 }
 
@@ -140,15 +143,15 @@ impl Compiler {
     pub(super) fn replace(&mut self, place: Place, created: Option<Timestamp>, lowered: &[lower::Group]) {
         let mut groups = Vec::with_capacity(lowered.len());
         for group in lowered {
-            let mut targets = Vec::with_capacity(group.all.len());
-            for name in &group.all {
+            let mut targets = Vec::with_capacity(group.backends.len());
+            for (name, usable) in &group.backends {
                 let used = self.backend_place(*name);
                 if let Some(used) = self.backends.get_mut(used) {
                     used.groups += 1;
                 }
-                targets.push(Target::new(used, group.usable.contains(name)));
+                targets.push(Target::new(used, *usable));
             }
-            let (port, protocol, family) = (group.key.port, group.key.protocol, group.key.family);
+            let (port, protocol, family) = (group.port, group.protocol, group.family);
             let old = self.entries.get(place).into_iter().flat_map(|entry| &entry.groups);
             let old = old.into_iter().find(|old| (old.port, old.protocol, old.family) == (port, protocol, family));
             let (id, epoch) = old.map_or((0, 0), |old| (old.id, old.epoch));

@@ -2,14 +2,14 @@
 //! shows a reader a half-written service.
 
 use crate::whole::{check_whole, targets};
-use orlop_ebpf_abi::SlotKey;
+use orlop_ebpf_abi::{FrontendKey, SlotKey};
 use orlop_lb::{
-    Compiler, Endpoint, EndpointPort, Ids, Input, LbPlan, LbTables, Service, ServicePort, ServiceType, TargetPort,
-    addr_ip, compile, diff, port_number,
+    Compiler, Endpoint, EndpointPort, Input, LbPlan, LbTables, Service, ServicePort, ServiceType, TargetPort, addr_ip,
+    diff, frontend_key, port_number,
 };
 use orlop_model::{Protocol, ServiceKey};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 #[derive(Debug, Clone)]
@@ -118,11 +118,56 @@ fn carry_out(tables: &mut LbTables, plan: &LbPlan, wanted: &LbTables, ops: usize
     }
 }
 
-/// What all at once says: tables from the same numbers, and the plan to them.
-fn at_once(inputs: &BTreeMap<ServiceKey, Input>, present: &LbTables, ids: &Ids) -> (LbTables, LbPlan) {
-    let wanted = compile(inputs.values().cloned(), present, &mut ids.clone());
-    let plan = diff(present, &wanted);
-    (wanted, plan)
+/// Where each frontend must lead, worked out from nothing but the Services.
+fn wanted_targets(inputs: &BTreeMap<ServiceKey, Input>) -> BTreeMap<FrontendKey, BTreeSet<(IpAddr, u16)>> {
+    let mut wanted = BTreeMap::new();
+    // Nobody has an age here: the first by name has what two ask for.
+    for Input { service, endpoints } in inputs.values() {
+        for port in &service.ports {
+            for v4 in [true, false] {
+                let own: Vec<IpAddr> = service.cluster_ips.iter().copied().filter(|ip| ip.is_ipv4() == v4).collect();
+                let mut keys: Vec<_> = own.iter().map(|ip| frontend_key(*ip, port.port, port.protocol)).collect();
+                if let (false, Some(node_port)) = (own.is_empty(), port.node_port) {
+                    let any: IpAddr = if v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+                    keys.push(frontend_key(any, node_port, port.protocol));
+                }
+                let pick = |choose: fn(&Endpoint) -> bool| -> BTreeSet<(IpAddr, u16)> {
+                    let fit = endpoints.iter().filter(|one| one.addr.is_ipv4() == v4 && choose(one));
+                    fit.filter_map(|one| Some((one.addr, one.target(port)?))).collect()
+                };
+                let ready = pick(|one| one.ready);
+                let usable = if ready.is_empty() { pick(|one| one.serving && one.terminating) } else { ready };
+                for key in keys {
+                    wanted.entry(key).or_insert_with(|| usable.clone());
+                }
+            }
+        }
+    }
+    wanted
+}
+
+/// What did not change keeps its numbers: frontends that lead where they led and
+/// share slots with the same others, and backends that stay.
+fn check_kept(before: &LbTables, after: &LbTables) {
+    let named = |tables: &LbTables| -> BTreeMap<_, u32> {
+        tables.backends.iter().map(|(id, backend)| ((backend.addr, backend.port, backend.proto), *id)).collect()
+    };
+    let (old, new) = (named(before), named(after));
+    assert_eq!((old.len(), new.len()), (before.backends.len(), after.backends.len()), "a backend has two numbers");
+    for (name, id) in &new {
+        assert!(old.get(name).is_none_or(|was| was == id), "backend {name:?} got another number");
+    }
+    let (were, are) = (targets(before), targets(after));
+    for (key, frontend) in &after.frontends {
+        let Some(was) = before.frontends.get(key).filter(|was| was.service == frontend.service) else { continue };
+        if were[key] == are[key] {
+            assert_eq!(was.epoch, frontend.epoch, "{key:?} got new slots for nothing");
+        }
+    }
+    let used: BTreeSet<u32> = after.slots.values().copied().collect();
+    for (id, backend) in &after.backends {
+        assert_eq!(backend.state == 0, used.contains(id), "backend {id} is active exactly while a slot names it");
+    }
 }
 
 fn run(changes: Vec<Change>) {
@@ -131,7 +176,6 @@ fn run(changes: Vec<Change>) {
     let mut maps = LbTables::default();
     let mut succeed = usize::MAX;
     for change in changes {
-        let ids = compiler.ids();
         let plan = match change {
             Change::Fault(ops) => {
                 succeed = ops;
@@ -157,9 +201,12 @@ fn run(changes: Vec<Change>) {
                 compiler.remove_service(&key)
             }
         };
-        let (wanted, same) = at_once(&inputs, &maps, &ids);
-        assert_eq!(plan, same);
-        assert_eq!(compiler.tables(), wanted);
+        let wanted = compiler.tables();
+        assert_eq!(plan, diff(&maps, &wanted));
+        assert_eq!(targets(&wanted), wanted_targets(&inputs));
+        check_kept(&maps, &wanted);
+        let (at_once, more) = Compiler::restore(wanted.clone(), inputs.values().cloned());
+        assert!(more.is_empty() && at_once.tables() == wanted, "one by one is not all at once: {:?}", more.0);
         carry_out(&mut maps, &plan, &wanted, succeed);
         if std::mem::replace(&mut succeed, usize::MAX) != usize::MAX {
             let plan = compiler.resync(maps.clone());

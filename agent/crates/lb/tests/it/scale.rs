@@ -1,9 +1,6 @@
 //! 10,000 Services with 10 endpoints each.
 
-use orlop_lb::{
-    Compiler, Endpoint, EndpointPort, Ids, Input, LbTables, Service, ServicePort, ServiceType, TargetPort, compile,
-    diff,
-};
+use orlop_lb::{Compiler, Endpoint, EndpointPort, Input, LbTables, Service, ServicePort, ServiceType, TargetPort};
 use orlop_model::{Protocol, ServiceKey};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -47,9 +44,9 @@ fn input(n: u32) -> Input {
 fn one_of_ten_thousand() {
     let inputs: Vec<Input> = (0..10_000).map(input).collect();
     let start = Instant::now();
-    let tables = compile(inputs.clone(), &LbTables::default(), &mut Ids::default());
-    let plan = diff(&LbTables::default(), &tables);
-    println!("compile and diff: {:?}", start.elapsed());
+    let (compiler, plan) = Compiler::restore(LbTables::default(), inputs.clone());
+    println!("all at once: {:?}", start.elapsed());
+    let tables = compiler.tables();
     assert_eq!((tables.frontends.len(), tables.slots.len(), tables.backends.len()), (10_000, 100_000, 100_000));
     assert_eq!(plan.len(), 210_000);
 
