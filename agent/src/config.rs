@@ -19,6 +19,7 @@ struct ConfigFile {
     api_version: Option<String>,
     kind: Option<String>,
     manifests: Option<PathBuf>,
+    kubeconfig: Option<PathBuf>,
     node_name: Option<String>,
     #[serde(default, rename = "nodeIPs")]
     node_ips: Vec<IpAddr>,
@@ -46,6 +47,8 @@ struct ConfigFile {
 pub(crate) struct Config {
     /// Folder of manifests, if the node is fed from one.
     pub manifests: Option<PathBuf>,
+    /// How to reach the API server, if the node is part of a cluster.
+    pub kubeconfig: Option<PathBuf>,
     /// Node name.
     pub node_name: String,
     /// The node's addresses, primary first.
@@ -88,8 +91,8 @@ impl Config {
     pub fn load(args: AgentArgs) -> Result<Self> {
         let config = Self::read(args)?;
         ensure!(
-            config.manifests.is_some(),
-            "nothing to run: name a folder of manifests with --manifests DIR (joining an API server is not built yet)"
+            config.manifests.is_some() || config.kubeconfig.is_some(),
+            "nothing to run: name a folder of manifests with --manifests DIR, or an API server with --kubeconfig FILE"
         );
         ensure!(
             !config.node_ips.is_empty(),
@@ -113,12 +116,16 @@ impl Config {
             flag.or(file).unwrap_or_else(|| PathBuf::from(default))
         };
         let node_ips = first_said([args.node_ip, file.node_ips]).unwrap_or_else(default_node_ips);
+        let kubeconfig = args.kubeconfig.or(file.kubeconfig);
+        // In a cluster the Node says which range is its own.
+        let default_cidrs = || if kubeconfig.is_some() { Vec::new() } else { vec![default_net("10.244.0.0/24")] };
+        let pod_cidrs = first_said([args.pod_cidr, file.pod_cidrs]).unwrap_or_else(default_cidrs);
         let config = Self {
             manifests: args.manifests.or(file.manifests),
+            kubeconfig,
             node_name: args.node_name.or(file.node_name).map_or_else(default_node_name, Ok)?,
             node_ips,
-            pod_cidrs: first_said([args.pod_cidr, file.pod_cidrs])
-                .unwrap_or_else(|| vec![default_net("10.244.0.0/24")]),
+            pod_cidrs,
             service_cidr: args.service_cidr.or(file.service_cidr).unwrap_or_else(|| default_net("10.96.0.0/16")),
             root_dir: or(args.root_dir, file.root_dir, "/var/lib/kubelet"),
             state_dir: or(args.state_dir, file.state_dir, "/var/lib/orlop"),

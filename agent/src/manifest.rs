@@ -5,5 +5,6 @@ mod parse;
 mod set;
 mod watch;
 
-pub(crate) use set::{ManifestSet, PodManifest};
+pub(crate) use parse::Problem;
+pub(crate) use set::{ManifestSet, files_of};
 pub(crate) use watch::watch_folder;

@@ -1,26 +1,34 @@
 //! The node: what its pods share.
 
+mod image;
+mod objects;
+mod wanted;
+
 use crate::api::{ImageView, NodeView};
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::events::EventLog;
 use crate::manifest::ManifestSet;
-use crate::pod::{Pods, StepError};
+use crate::pod::{PodSource, Pods};
 use crate::services::Services;
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
 use orlop_cni::{Ipam, PodNetwork};
 use orlop_datapath::Datapath;
-use orlop_image::{ImageRecord, ImageStore};
+use orlop_image::{ImageRecord, ImageStore, Puller};
 use orlop_kernel::{CgroupRoot, NodeFacts};
 use orlop_lb::{NamedPort, PodEndpoint, ServiceCidr};
-use orlop_model::{Event, EventKind, ImageRef, NodeAllocatable, PodDesired, PullPolicy};
+use orlop_model::{Event, EventKind, ImageRef, NodeAllocatable, PodDesired};
 use orlop_pod::{AdmitContext, Lifecycle, PodObserved, PodPlan, SandboxState};
 use orlop_runtime::HostCapabilities;
-use orlop_volume::{NodeFiles, Roots, Sources};
+use orlop_volume::NodeFiles;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
+
+pub(crate) use objects::PodObjects;
 
 /// See the module's text.
 pub(crate) struct Node {
@@ -53,7 +61,13 @@ pub(crate) struct Node {
     /// Pods.
     pub pods: Pods,
     /// Manifests as they are now.
-    pub manifests: RwLock<Arc<ManifestSet>>,
+    pub manifests: watch::Sender<Arc<ManifestSet>>,
+    /// Manifests' pods as static pods, by `namespace/name`; empty without a cluster.
+    pub static_pods: Mutex<BTreeMap<String, Arc<PodSource>>>,
+    /// The cluster, if the node is part of one.
+    pub cluster: Option<Arc<Cluster>>,
+    /// Images from registries.
+    pub puller: Puller,
     /// Files of the node that pods' files are made from.
     pub files: NodeFiles,
 }
@@ -90,27 +104,6 @@ impl Node {
         self.images.require(image)
     }
 
-    /// Finds an image, or says with the kubelet's reason why the pod waits for it.
-    pub fn ensure_image(&self, pod: &PodDesired, image: &ImageRef) -> Result<ImageRecord, StepError> {
-        let never = pod.containers.iter().any(|c| c.image == *image && c.pull_policy == PullPolicy::Never);
-        let found = self.image(image).or_else(|error| match (&error, &self.config.images) {
-            (orlop_image::ImageError::NotPresent { .. }, Some(folder)) => {
-                // It may have been put there since.
-                import_images(&self.images, folder, &self.events);
-                self.image(image)
-            }
-            _ => Err(error),
-        });
-        found.map_err(|error| {
-            let reason = match (&error, never) {
-                (orlop_image::ImageError::Reference { .. }, _) => "InvalidImageName",
-                (_, true) => "ErrImageNeverPull",
-                (_, false) => "ErrImagePull",
-            };
-            StepError::new(reason, &error)
-        })
-    }
-
     /// What stands for limits that containers do not give.
     pub fn allocatable(&self) -> NodeAllocatable {
         NodeAllocatable {
@@ -118,25 +111,6 @@ impl Node {
             memory: self.facts.memory_bytes,
             ephemeral_storage: self.storage_bytes(),
             pods: 110,
-        }
-    }
-
-    fn sources<'a>(&self, set: &'a ManifestSet) -> Sources<'a> {
-        Sources { objects: set, allocatable: self.allocatable() }
-    }
-
-    /// Sets the pod's volumes up; again is fine.
-    pub fn set_up_volumes(&self, pod: &PodDesired) -> Result<BTreeMap<String, PathBuf>, StepError> {
-        let set = self.manifests();
-        orlop_volume::set_up(pod, &Roots::new(&self.config.root_dir), &self.sources(&set))
-            .map_err(|error| StepError::new("FailedMount", &error))
-    }
-
-    /// Brings ConfigMaps and Secrets of a running pod up to date.
-    pub fn refresh_volumes(&self, pod: &PodDesired) {
-        let set = self.manifests();
-        for error in orlop_volume::update(pod, &Roots::new(&self.config.root_dir), &self.sources(&set)).failed {
-            self.pod_event(pod, EventKind::Warning, "FailedMount", crate::pod::chain(&error));
         }
     }
 
@@ -205,7 +179,12 @@ impl Node {
 
     /// Manifests as they are now.
     pub fn manifests(&self) -> Arc<ManifestSet> {
-        Arc::clone(&self.manifests.read().expect("no panic while manifests are held"))
+        self.manifests.borrow().clone()
+    }
+
+    /// Wakes when they change.
+    pub fn manifests_changed(&self) -> watch::Receiver<Arc<ManifestSet>> {
+        self.manifests.subscribe()
     }
 
     /// The node as the command line shows it.

@@ -2,6 +2,7 @@
 //! to stop. Pods go on without it.
 
 use crate::cli::{AgentArgs, LogFormat};
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::events::EventLog;
 use crate::manifest::{ManifestSet, watch_folder};
@@ -14,15 +15,16 @@ use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::SigSet;
+use orlop_apiclient::{Client, Kubeconfig};
 use orlop_cni::{Ipam, PodNetwork};
 use orlop_datapath::Datapath;
-use orlop_image::ImageStore;
+use orlop_image::{ImageStore, PullOptions, Puller, node_credential_files};
 use orlop_kernel::{CgroupMounts, CgroupRoot, Netns, NodeFacts};
 use orlop_runtime::HostCapabilities;
 use orlop_volume::NodeFiles;
 use std::fs::{self, File};
 use std::io::IsTerminal;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -63,18 +65,30 @@ async fn run(config: Config) -> Result<()> {
     let _lock = lock(&config)?;
     let listener = server::bind(&config.socket()).await?;
     let node_name = config.node_name.clone();
-    let manifests = config.manifests.clone().context("a folder of manifests")?;
-    let mut source = watch_folder(&manifests, &node_name, config.state_dir.join("manifests"))?;
-    let node = Arc::new(set_up(config).await?);
+    let mut source = match &config.manifests {
+        Some(folder) => watch_folder(folder, &node_name, config.state_dir.join("manifests"))?,
+        // Its other end goes at once: nothing ever comes.
+        None => watch::Sender::new(ManifestSet::default()).subscribe(),
+    };
+    let cluster = connect(&config)?;
+    let node = Arc::new(set_up(config, cluster).await?);
     let mut uplinks = Uplinks::default();
     uplinks.attach(&node);
     let first = source.borrow_and_update().clone();
     take(&node, first, false);
     recover(&node).await;
-    let set = node.manifests();
-    node.pods.reconcile(&node, &set);
-    let changes = node.services.open(&node.events).context("read the service tables")?;
-    tracing::info!(node = %node_name, services = set.services.len(), pods = set.pods.len(), map_operations = changes, "the node runs");
+    node.pods.reconcile(&node);
+    match &node.cluster {
+        Some(cluster) => {
+            cluster.follow(&node);
+            tracing::info!(node = %node_name, "the node runs");
+        }
+        None => {
+            let set = node.manifests();
+            let changes = node.services.open(&node.events).context("read the service tables")?;
+            tracing::info!(node = %node_name, services = set.services.len(), pods = set.pods.len(), map_operations = changes, "the node runs");
+        }
+    }
     tokio::spawn(server::serve(Arc::clone(&node), listener));
     let repaired = Arc::clone(&node);
     tokio::spawn(async move { repaired.services.keep_repaired(&repaired.events).await });
@@ -89,19 +103,20 @@ async fn run(config: Config) -> Result<()> {
 type Stop = (tokio::signal::unix::Signal, tokio::signal::unix::Signal);
 
 async fn follow(node: &Arc<Node>, mut source: watch::Receiver<ManifestSet>, stop: &mut Stop) {
+    let mut watched = true;
     loop {
         tokio::select! {
-            changed = source.changed() => {
-                if changed.is_err() {
+            changed = source.changed(), if watched => {
+                watched = changed.is_ok();
+                if watched {
+                    let set = source.borrow_and_update().clone();
+                    take(node, set, true);
+                } else if node.config.manifests.is_some() {
                     tracing::error!("the manifests folder is no longer watched; restart the agent");
-                    std::future::pending::<()>().await;
                 }
-                let set = source.borrow_and_update().clone();
-                take(node, set, true);
             }
             () = node.pods.some_ended() => {
-                let set = node.manifests();
-                node.pods.reconcile(node, &set);
+                node.pods.reconcile(node);
             }
             _ = stop.0.recv() => return,
             _ = stop.1.recv() => return,
@@ -121,10 +136,10 @@ fn take(node: &Arc<Node>, set: ManifestSet, pods: bool) {
         }
     }
     let set = Arc::new(set);
-    *node.manifests.write().expect("no panic while manifests are held") = Arc::clone(&set);
+    node.manifests.send_replace(Arc::clone(&set));
     node.services.reconcile(&set, &[node.service_cidr], &node.events);
     if pods {
-        node.pods.reconcile(node, &set);
+        node.pods.reconcile(node);
         if !before.same_objects(&set) {
             node.pods.objects_changed();
         }
@@ -143,9 +158,10 @@ fn lock(config: &Config) -> Result<Flock<File>> {
     }
 }
 
-async fn set_up(config: Config) -> Result<Node> {
+async fn set_up(config: Config, cluster: Option<Arc<Cluster>>) -> Result<Node> {
     let images = ImageStore::open(config.state_dir.join("images")).context("open the image store")?;
     let events = Arc::new(EventLog::default());
+    let puller = puller(&config, &images);
     if let Some(folder) = &config.images {
         crate::node::import_images(&images, folder, &events);
     }
@@ -169,14 +185,33 @@ async fn set_up(config: Config) -> Result<Node> {
         monitor_procs,
         ipam: Mutex::new(ipam),
         network,
-        services: Services::new(Arc::clone(&datapath), config.state_dir.join("services.json"))?,
+        services: Services::new(Arc::clone(&datapath), config.state_dir.join("services.json"))?
+            .for_node(&config.node_name),
         service_cidr: config.service_cidr.to_string().parse()?,
         datapath,
         pods: Pods::default(),
-        manifests: RwLock::new(Arc::new(ManifestSet::default())),
+        manifests: watch::Sender::new(Arc::new(ManifestSet::default())),
+        static_pods: Mutex::default(),
+        cluster,
+        puller,
         files: NodeFiles::of_this_machine(),
         config,
     })
+}
+
+/// The cluster that the configuration names, if it does.
+fn connect(config: &Config) -> Result<Option<Arc<Cluster>>> {
+    let Some(path) = &config.kubeconfig else { return Ok(None) };
+    let kubeconfig = Kubeconfig::read(path)?;
+    for warning in kubeconfig.warnings() {
+        tracing::warn!(file = %path.display(), warning, "kubeconfig");
+    }
+    Ok(Some(Cluster::new(Client::new(kubeconfig.settings()?)?)))
+}
+
+fn puller(config: &Config, images: &ImageStore) -> Puller {
+    let options = PullOptions { credential_files: node_credential_files(&config.root_dir), ..PullOptions::default() };
+    Puller::new(images.clone(), options)
 }
 
 fn open_datapath(config: &Config, cgroups: &CgroupRoot) -> Result<Datapath> {

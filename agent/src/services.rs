@@ -7,7 +7,6 @@
 mod cluster;
 mod view;
 
-#[expect(unused_imports, reason = "used once the API server's watches are wired")]
 pub(crate) use cluster::{ServiceEvent, SliceEvent};
 
 use crate::events::EventLog;

@@ -25,7 +25,7 @@ pub enum CniError {
         capacity: u128,
     },
     /// The node has no pod CIDR at all.
-    #[error("no pod CIDR is configured: give the node a --pod-cidr")]
+    #[error("the node has no pod CIDR yet: its Node object has none, and no --pod-cidr was given")]
     NoCidr,
     /// The lease file could not be read.
     #[error("read address leases {}", file.display())]

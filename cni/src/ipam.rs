@@ -42,15 +42,13 @@ pub struct Ipam {
 }
 
 impl Ipam {
-    /// Reads the leases (a missing file is none) and takes the ranges to give out from.
+    /// Reads the leases (a missing file is none) and takes the ranges to give out from;
+    /// without one, addresses that were given stay given.
     /// Their order is the order of a pod's addresses; several of one family are filled in turn.
     ///
     /// # Errors
-    /// The file cannot be read or is damaged, or there is no range.
+    /// The file cannot be read or is damaged.
     pub fn open(file: &Path, cidrs: &[IpNet]) -> Result<Self, CniError> {
-        if cidrs.is_empty() {
-            return Err(CniError::NoCidr);
-        }
         let record = read(file)?;
         let mut pools: Vec<AddressPool> = cidrs.iter().copied().map(AddressPool::new).collect();
         let mut foreign = BTreeMap::new();
@@ -76,11 +74,14 @@ impl Ipam {
     /// The pod's addresses, one a family, primary first; the same again for a pod that has them.
     ///
     /// # Errors
-    /// A family is exhausted (then nothing is taken), or the file cannot be written.
+    /// There is no range, a family is exhausted (then nothing is taken), or the file cannot be written.
     pub fn allocate(&mut self, pod: &PodUid, now: Timestamp) -> Result<Vec<IpAddr>, CniError> {
         let had = self.addresses(pod);
         if !had.is_empty() {
             return Ok(had);
+        }
+        if self.pools.is_empty() {
+            return Err(CniError::NoCidr);
         }
         let mut pools = self.pools.clone();
         let mut given: Vec<IpAddr> = Vec::new();

@@ -182,7 +182,10 @@ fn errors_say_what_to_do() {
     fs::write(&file, "{\"leases\": [").unwrap();
     let damaged = Ipam::open(&file, &["10.1.0.0/30".parse().unwrap()]).unwrap_err().to_string();
     assert!(damaged.contains("ipam.json are damaged"), "{damaged}");
-    assert!(matches!(Ipam::open(&file, &[]), Err(CniError::NoCidr)));
+
+    fs::remove_file(&file).unwrap();
+    let mut none = Ipam::open(&file, &[]).unwrap();
+    assert!(matches!(none.allocate(&uid("a"), at(0)), Err(CniError::NoCidr)));
 }
 
 #[test]

@@ -359,6 +359,9 @@ pub struct AgentArgs {
     /// Folder of Pods, Services, ConfigMaps and Secrets in YAML; watched.
     #[arg(long, value_name = "DIR")]
     pub manifests: Option<PathBuf>,
+    /// How to reach the API server whose pods to run; with it, pods of --manifests are static pods.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
     /// Configuration file.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

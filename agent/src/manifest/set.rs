@@ -2,12 +2,14 @@
 //! the same, and which objects a broken file still stands for.
 
 use super::parse::{Found, Object, Problem};
+use crate::pod::{Origin, PodSource};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use orlop_lb::ServiceManifest;
-use sha2::{Digest, Sha256};
 use orlop_model::{PodDesired, TokenAsk};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What one file says.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -18,22 +20,11 @@ pub(crate) struct FileContent {
     pub problems: Vec<Problem>,
 }
 
-/// A pod of a manifest.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct PodManifest {
-    /// Derived from node, name and spec: another spec is another pod.
-    pub uid: String,
-    /// Its file.
-    pub file: PathBuf,
-    /// The object.
-    pub pod: Pod,
-}
-
 /// Objects by `namespace/name`, and every problem.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct ManifestSet {
     /// Pods.
-    pub pods: BTreeMap<String, PodManifest>,
+    pub pods: BTreeMap<String, Arc<PodSource>>,
     /// Services with their files.
     pub services: BTreeMap<String, (PathBuf, ServiceManifest)>,
     /// ConfigMaps.
@@ -60,8 +51,9 @@ pub(crate) fn join(files: &BTreeMap<PathBuf, FileContent>, node: &str) -> Manife
             let key = name.split_once(' ').map_or_else(String::new, |(_, key)| key.to_owned());
             match object {
                 Object::Pod(pod) => {
-                    let manifest = PodManifest { uid: pod_uid(pod, node), file: file.clone(), pod: (**pod).clone() };
-                    set.pods.insert(key, manifest);
+                    let origin = Origin::File(file.clone());
+                    let source = PodSource { uid: pod_uid(pod, node), origin, pod: (**pod).clone() };
+                    set.pods.insert(key, Arc::new(source));
                 }
                 Object::Service(service) => {
                     set.services.insert(key, (file.clone(), (**service).clone()));
@@ -99,10 +91,7 @@ impl orlop_pod::Objects for ManifestSet {
 
 impl orlop_volume::Objects for ManifestSet {
     fn config_map(&self, namespace: &str, name: &str) -> Option<orlop_volume::ObjectData> {
-        let map = self.config_maps.get(&format!("{namespace}/{name}"))?;
-        let text = map.data.iter().flatten().map(|(key, text)| (key.clone(), text.clone().into_bytes()));
-        let binary = map.binary_data.iter().flatten().map(|(key, bytes)| (key.clone(), bytes.0.clone()));
-        Some(text.chain(binary).collect())
+        self.config_maps.get(&format!("{namespace}/{name}")).map(files_of)
     }
 
     fn secret(&self, namespace: &str, name: &str) -> Option<orlop_volume::ObjectData> {
@@ -112,6 +101,13 @@ impl orlop_volume::Objects for ManifestSet {
     fn token(&self, _: &PodDesired, _: &TokenAsk) -> Result<String, String> {
         Err("there is no API server here that could give one".to_owned())
     }
+}
+
+/// A ConfigMap's keys and their contents.
+pub(crate) fn files_of(map: &ConfigMap) -> orlop_volume::ObjectData {
+    let text = map.data.iter().flatten().map(|(key, text)| (key.clone(), text.clone().into_bytes()));
+    let binary = map.binary_data.iter().flatten().map(|(key, bytes)| (key.clone(), bytes.0.clone()));
+    text.chain(binary).collect()
 }
 
 /// A re-read file takes the place of what was known of it, but an object it gave
@@ -168,7 +164,7 @@ mod tests {
             (PathBuf::from("b.yaml"), content(&pod("web", "two"))),
         ]);
         let set = join(&files, "n");
-        assert_eq!(set.pods["default/web"].file, Path::new("a.yaml"));
+        assert_eq!(set.pods["default/web"].origin, Origin::File("a.yaml".into()));
         assert!(set.problems[0].message.contains("also in a.yaml"), "{:?}", set.problems);
     }
 

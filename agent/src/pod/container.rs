@@ -4,7 +4,8 @@
 use super::facts::{StepError, chain};
 use super::record::AttemptNote;
 use super::sandbox::Phases;
-use crate::node::Node;
+use super::source::Origin;
+use crate::node::{Node, PodObjects};
 use jiff::Timestamp;
 use oci_spec::runtime::Spec;
 use orlop_image::{ImageRecord, RootAccess, Rootfs};
@@ -47,6 +48,8 @@ pub(crate) struct StartRequest {
     pub ips: Vec<IpAddr>,
     /// Earlier attempts whose files may go.
     pub outdated: Vec<ContainerId>,
+    /// Who wants the pod.
+    pub origin: Origin,
 }
 
 /// What came of it.
@@ -73,8 +76,10 @@ struct Prepared {
 pub(crate) async fn start(node: &Arc<Node>, request: StartRequest) -> Result<Started, StepError> {
     let request = Arc::new(request);
     let mut phases = Phases::begin();
+    let objects = node.objects_of(&request.pod, &request.origin).await;
+    let objects = objects.map_err(|error| StepError::text("CreateContainerConfigError", error.message))?;
     let (shared, node_too) = (Arc::clone(&request), Arc::clone(node));
-    let prepared = tokio::task::spawn_blocking(move || prepare(&node_too, &shared)).await;
+    let prepared = tokio::task::spawn_blocking(move || prepare(&node_too, &shared, &objects)).await;
     let prepared = prepared.map_err(|error| StepError::new("CreateContainerError", &error))??;
     phases.end("rootfs");
     let (pod, container) = (&request.pod, &request.container);
@@ -128,12 +133,12 @@ async fn forget(node: &Node, request: &StartRequest, id: &ContainerId) {
     }
 }
 
-fn prepare(node: &Node, request: &StartRequest) -> Result<Prepared, StepError> {
+fn prepare(node: &Node, request: &StartRequest, objects: &PodObjects) -> Result<Prepared, StepError> {
     let config_error = |error: &dyn std::error::Error| StepError::new("CreateContainerConfigError", error);
     let create_error = |error: &dyn std::error::Error| StepError::new("CreateContainerError", error);
     let (pod, container) = (&request.pod, &request.container);
     check_non_root(&request.image.config.user, pod, container).map_err(|e| config_error(&e))?;
-    let resolved = environment(node, request).map_err(|e| config_error(&e))?;
+    let resolved = environment(node, request, objects).map_err(|e| config_error(&e))?;
     for warning in &resolved.warnings {
         node.pod_event(pod, EventKind::Warning, "InvalidEnvironmentVariableNames", warning.clone());
     }
@@ -162,15 +167,15 @@ fn prepare(node: &Node, request: &StartRequest) -> Result<Prepared, StepError> {
     }
 }
 
-fn environment(node: &Node, request: &StartRequest) -> Result<ResolvedEnv, EnvError> {
-    let objects = node.manifests();
+fn environment(node: &Node, request: &StartRequest, objects: &PodObjects) -> Result<ResolvedEnv, EnvError> {
+    let services = node.service_links(&request.pod);
     let cx = EnvContext {
-        objects: &*objects,
+        objects,
         pod_ips: &request.ips,
         host_ips: &node.config.node_ips,
         image_env: &request.image.config.env,
         allocatable: node.allocatable(),
-        services: &[],
+        services: &services,
     };
     env::resolve(&request.container, &request.pod, &cx)
 }

@@ -7,7 +7,7 @@
 //! or gone), when the pod was accepted and told to end, and the last state of a pod
 //! that has been torn down but is still wanted.
 
-use crate::manifest::PodManifest;
+use super::source::{Origin, PodSource};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -17,15 +17,15 @@ use orlop_wire::{AttemptRecord, ContainerStatus};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// See the module's text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PodRecord {
     /// UID.
     pub uid: String,
-    /// Manifest it came from.
-    pub file: PathBuf,
+    /// Who wants it.
+    pub origin: Origin,
     /// The pod as it was accepted.
     pub pod: Pod,
     /// When it was accepted.
@@ -57,11 +57,11 @@ pub(crate) struct SavedProbes {
 
 impl PodRecord {
     /// Of a pod that is accepted now.
-    pub fn new(manifest: &PodManifest) -> Self {
+    pub fn new(source: &PodSource) -> Self {
         Self {
-            uid: manifest.uid.clone(),
-            file: manifest.file.clone(),
-            pod: manifest.pod.clone(),
+            uid: source.uid.clone(),
+            origin: source.origin.clone(),
+            pod: source.pod.clone(),
             accepted: Timestamp::now(),
             deletion: None,
             failed: None,

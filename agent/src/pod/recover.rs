@@ -9,9 +9,10 @@ use super::sandbox::{self, Phases, Sandbox};
 use crate::node::Node;
 use anyhow::{Context, Result};
 use jiff::Timestamp;
-use orlop_model::{PodDesired, PodUid};
+use orlop_model::{PodDesired, PodUid, VolumeDesired, VolumeSource};
 use orlop_pod::{PodObserved, SandboxState, Step};
 use orlop_runtime::Monitor;
+use orlop_volume::Roots;
 use orlop_wire::AttemptRecord;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -145,13 +146,18 @@ fn written(dir: &Path) -> Vec<AttemptRecord> {
     records.filter_map(|bytes| serde_json::from_slice(&bytes).ok()).collect()
 }
 
-/// Volumes of a pod that has started a container are set up: finding their paths
-/// again changes nothing.
+/// Volumes of a pod that has started a container are set up. What is in them is not
+/// asked for: the API server may be away.
 fn volumes_of(node: &Node, want: &PodDesired, seen: &PodObserved) -> Option<BTreeMap<String, std::path::PathBuf>> {
-    if seen.containers.is_empty() || want.deletion.is_some() {
+    if seen.containers.is_empty() || want.deletion.is_some() || !matches!(seen.sandbox, SandboxState::Ready { .. }) {
         return None;
     }
-    node.set_up_volumes(want).ok()
+    let roots = Roots::new(&node.config.root_dir);
+    let path = |volume: &VolumeDesired| match &volume.source {
+        VolumeSource::HostPath { path, .. } => Some(path.clone()),
+        source => roots.volume(&want.uid, &volume.name, source).filter(|path| path.is_dir()),
+    };
+    want.volumes.iter().map(|volume| Some((volume.name.clone(), path(volume)?))).collect()
 }
 
 /// Takes away what belongs to no pod: links, addresses, cgroups and folders of pods

@@ -1,41 +1,52 @@
 //! All pods of the node: which are wanted, which run, which wait for another of
 //! their name to end, and which were refused.
 
+use super::judge::{Refused, judge};
 use super::record::PodRecord;
+use super::source::{Origin, PodSource};
 use super::view::PodSnapshot;
 use super::worker::{Beginning, Message, Worker};
-use crate::manifest::{ManifestSet, PodManifest};
 use crate::node::Node;
-use orlop_model::{EventKind, PodDesired, PodUid, Protocol, QosClass};
-use orlop_pod::{AdmitContext, PodObserved, SandboxState, Step};
+use orlop_model::{EventKind, PodDesired, PodUid, QosClass};
+use orlop_pod::{PodObserved, SandboxState, Step};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::{Notify, mpsc, watch};
 
 /// One pod's worker.
 struct Handle {
+    /// As it was given last.
     want: PodDesired,
-    deleting: bool,
+    /// With an API server, what it calls a manifest is another's business.
+    origin: Origin,
+    /// Grace in seconds with which it was told to end.
+    deleting: Option<u64>,
     tell: mpsc::UnboundedSender<Message>,
     show: watch::Receiver<Arc<PodSnapshot>>,
 }
 
-/// A manifest that was refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refused {
-    /// `namespace/name`.
-    pub key: String,
-    /// Its file.
-    pub file: String,
-    /// Why, with the field.
-    pub message: String,
+impl Handle {
+    fn delete(&mut self, grace_secs: Option<u64>) {
+        let asked = grace_secs.unwrap_or(self.want.termination_grace_secs);
+        if self.deleting.is_none_or(|told| asked < told) {
+            self.deleting = Some(asked);
+            let _ = self.tell.send(Message::Delete { grace_secs });
+        }
+    }
+
+    /// It holds what it asked for.
+    fn is_active(&self) -> bool {
+        let phase = self.show.borrow().status.phase.clone();
+        !matches!(phase.as_deref(), Some("Succeeded" | "Failed"))
+    }
 }
 
 /// See the module's text.
 #[derive(Default)]
 pub(crate) struct Pods {
     handles: Mutex<BTreeMap<PodUid, Handle>>,
+    /// What was given last, so that what did not change is not judged again.
+    judged: Mutex<BTreeMap<PodUid, (Arc<PodSource>, PodDesired)>>,
     refused: Mutex<BTreeMap<String, Refused>>,
     ended: Notify,
 }
@@ -77,6 +88,18 @@ impl Pods {
         self.tell_all(|| Message::ObjectsChanged);
     }
 
+    /// An object that this pod uses changed, or one of its tokens is due.
+    pub fn objects_of_changed(&self, uid: &PodUid) {
+        if let Some(handle) = self.lock().get(uid) {
+            let _ = handle.tell.send(Message::ObjectsChanged);
+        }
+    }
+
+    /// Snapshots of one pod, as they come; `None` when it has no worker.
+    pub fn follow(&self, uid: &PodUid) -> Option<watch::Receiver<Arc<PodSnapshot>>> {
+        self.lock().get(uid).map(|handle| handle.show.clone())
+    }
+
     fn tell_all(&self, message: impl Fn() -> Message) {
         for handle in self.lock().values() {
             // A worker that has ended hears nothing, rightly.
@@ -89,23 +112,41 @@ impl Pods {
         self.spawn(node, record, want, found);
     }
 
-    /// Makes the pods be what the manifests say.
-    pub fn reconcile(&self, node: &Arc<Node>, set: &ManifestSet) {
-        let judged = judge(set, &node.admit_context());
+    /// Makes the pods be what is wanted now.
+    pub fn reconcile(&self, node: &Arc<Node>) {
+        let given = node.given();
+        let mut last = self.judged.lock().expect("no panic while judgements are held");
+        let judged = judge(&given, &node.admit_context(), &last);
         for (object, message) in judged.warnings {
             node.events.record(&object, EventKind::Warning, "UnsupportedField", message);
         }
-        let known = std::mem::take(&mut *self.refused.lock().expect("no panic while refusals are held"));
-        for refused in judged.refused.values().filter(|refused| known.get(&refused.key) != Some(*refused)) {
-            let message = format!("{}: {}", refused.file, refused.message);
-            node.events.record(&format!("Pod {}", refused.key), EventKind::Warning, "FailedValidation", message);
+        self.refuse(node, judged.refused);
+        self.end_unwanted(&judged.pods, given.api_known);
+        for (uid, (source, want)) in &judged.pods {
+            self.want(node, uid, source, want);
         }
-        *self.refused.lock().expect("no panic while refusals are held") = judged.refused;
-        self.end_unwanted(&judged.pods);
-        for (uid, (manifest, want)) in judged.pods {
-            self.want(node, uid, manifest, want);
-        }
+        *last = judged.pods;
+        drop(last);
         self.share_cpu(node);
+    }
+
+    fn refuse(&self, node: &Node, refused: BTreeMap<String, Refused>) {
+        let mut known = self.refused.lock().expect("no panic while refusals are held");
+        for refused in refused.values().filter(|refused| known.get(&refused.key) != Some(*refused)) {
+            match &refused.origin {
+                Origin::File(path) => {
+                    let message = format!("{}: {}", path.display(), refused.message);
+                    node.events.record(
+                        &format!("Pod {}", refused.key),
+                        EventKind::Warning,
+                        "FailedValidation",
+                        message,
+                    );
+                }
+                Origin::Api => node.reject(&refused.uid, refused.reason, &refused.message),
+            }
+        }
+        *known = refused;
     }
 
     /// Burstable pods together get the CPU share of their requests, as the kubelet's
@@ -119,34 +160,44 @@ impl Pods {
         }
     }
 
-    fn end_unwanted(&self, wanted: &BTreeMap<PodUid, (PodManifest, PodDesired)>) {
+    fn end_unwanted(&self, wanted: &BTreeMap<PodUid, (Arc<PodSource>, PodDesired)>, api_known: bool) {
         for (uid, handle) in self.lock().iter_mut() {
-            if !wanted.contains_key(uid) && !handle.deleting {
-                handle.deleting = true;
-                let _ = handle.tell.send(Message::Delete);
+            // Until the API server has said what it wants, its pods stay.
+            let known = api_known || handle.origin != Origin::Api;
+            if known && !wanted.contains_key(uid) && handle.deleting.is_none() {
+                handle.delete(None);
             }
         }
     }
 
-    fn want(&self, node: &Arc<Node>, uid: PodUid, manifest: PodManifest, want: PodDesired) {
+    fn want(&self, node: &Arc<Node>, uid: &PodUid, source: &Arc<PodSource>, want: &PodDesired) {
         let mut handles = self.lock();
-        if let Some(handle) = handles.get_mut(&uid) {
+        if let Some(handle) = handles.get_mut(uid) {
             // A pod that was told to end and came back with the same spec ends
             // first; `some_ended` brings it here again.
-            if !handle.deleting && handle.want != want {
+            if handle.deleting.is_none() && handle.want != *want {
                 handle.want = want.clone();
-                let _ = handle.tell.send(Message::Want(Box::new(want), Box::new(manifest)));
+                let _ = handle.tell.send(Message::Want(Box::new(want.clone()), Arc::clone(source)));
+            }
+            if let Some(deletion) = want.deletion {
+                handle.delete(Some(deletion.grace_secs));
             }
             return;
         }
         if handles.values().any(|other| other.want.key == want.key) {
             return;
         }
+        let others: Vec<PodDesired> = handles.values().filter(|h| h.is_active()).map(|h| h.want.clone()).collect();
         drop(handles);
-        node.pod_event(&want, EventKind::Normal, "Accepted", format!("Accepted from {}", manifest.file.display()));
-        let record = PodRecord::new(&manifest);
+        if !node.admits(source, want, &others) {
+            return;
+        }
+        if let Origin::File(path) = &source.origin {
+            node.pod_event(want, EventKind::Normal, "Accepted", format!("Accepted from {}", path.display()));
+        }
+        let record = PodRecord::new(source);
         if let Err(error) = record.save(&node.config.record(uid.as_str())) {
-            node.pod_event(&want, EventKind::Warning, "FailedSaveRecord", format!("{error:#}"));
+            node.pod_event(want, EventKind::Warning, "FailedSaveRecord", format!("{error:#}"));
         }
         let seen = PodObserved {
             accepted: record.accepted,
@@ -157,7 +208,7 @@ impl Pods {
             failed: None,
             teardown: Step::Absent,
         };
-        self.spawn(node, record, want, Found { seen, sandbox: None, volumes: BTreeMap::new() });
+        self.spawn(node, record, want.clone(), Found { seen, sandbox: None, volumes: BTreeMap::new() });
     }
 
     fn spawn(&self, node: &Arc<Node>, record: PodRecord, want: PodDesired, found: Found) {
@@ -166,14 +217,16 @@ impl Pods {
             want: want.clone(),
             seen: found.seen.clone(),
             status: k8s_openapi::api::core::v1::PodStatus::default(),
-            file: record.file.clone(),
+            origin: record.origin.clone(),
             monitor: None,
             pids: BTreeMap::new(),
             phases: Vec::new(),
         };
         let (publish, show) = watch::channel(Arc::new(snapshot));
-        let deleting = record.deletion.is_some();
-        let handle = Handle { want: want.clone(), deleting, tell: tell.clone(), show };
+        let deleting = record.deletion.map(|deletion| deletion.grace_secs);
+        let origin = record.origin.clone();
+        node.report(&record, &want, show.clone());
+        let handle = Handle { want: want.clone(), origin, deleting, tell: tell.clone(), show };
         self.lock().insert(want.uid.clone(), handle);
         let beginning = Beginning {
             record,
@@ -208,79 +261,4 @@ pub(crate) struct Found {
     pub sandbox: Option<super::sandbox::Sandbox>,
     /// Volumes that are set up.
     pub volumes: BTreeMap<String, std::path::PathBuf>,
-}
-
-/// Manifests judged: those that may run and those that may not.
-#[derive(Debug, Default)]
-struct Judged {
-    pods: BTreeMap<PodUid, (PodManifest, PodDesired)>,
-    refused: BTreeMap<String, Refused>,
-    warnings: Vec<(String, String)>,
-}
-
-/// Admits what can be admitted. Pods come in the order of their names, and the
-/// first to ask for a port of the node has it.
-fn judge(set: &ManifestSet, cx: &AdmitContext) -> Judged {
-    let mut judged = Judged::default();
-    for problem in &set.problems {
-        let Some(key) = problem.object.as_deref().and_then(|object| object.strip_prefix("Pod ")) else { continue };
-        judged.refuse(key, &problem.file, problem.message.clone());
-    }
-    let mut ports = BTreeMap::new();
-    for (key, manifest) in &set.pods {
-        let uid = match PodUid::new(manifest.uid.clone()) {
-            Ok(uid) => uid,
-            Err(error) => {
-                judged.refuse(key, &manifest.file, error.to_string());
-                continue;
-            }
-        };
-        match orlop_pod::admit(&manifest.pod, uid.clone(), cx) {
-            Err(rejection) => judged.refuse(key, &manifest.file, rejection.to_string()),
-            Ok(admitted) => {
-                if let Some(clash) = port_clash(&admitted.pod, &mut ports) {
-                    judged.refuse(key, &manifest.file, clash);
-                    continue;
-                }
-                let object = crate::node::pod_object(&admitted.pod);
-                // Who says nothing about DNS need not hear that the node has no cluster DNS.
-                let silent = manifest.pod.spec.as_ref().is_some_and(|spec| spec.dns_policy.is_none());
-                let told = admitted.warnings.iter().filter(|w| !(silent && w.path == "spec.dnsPolicy"));
-                judged.warnings.extend(told.map(|w| (object.clone(), w.to_string())));
-                judged.pods.insert(uid, (manifest.clone(), admitted.pod));
-            }
-        }
-    }
-    judged
-}
-
-impl Judged {
-    fn refuse(&mut self, key: &str, file: &Path, message: String) {
-        let refused = Refused { key: key.to_owned(), file: file.display().to_string(), message };
-        self.refused.insert(key.to_owned(), refused);
-    }
-}
-
-/// Ports of the node that pods have asked for, and who was first.
-type NodePorts = BTreeMap<(u16, Protocol), String>;
-
-/// Claims the pod's ports on the node, or says whose they are.
-fn port_clash(pod: &PodDesired, taken: &mut NodePorts) -> Option<String> {
-    let mut claims = Vec::new();
-    for (index, container) in pod.containers.iter().enumerate() {
-        for (at, port) in container.ports.iter().enumerate() {
-            let on_node = port.host_port.or(pod.host_network.then_some(port.container_port));
-            let Some(number) = on_node else { continue };
-            if let Some(owner) = taken.get(&(number, port.protocol)) {
-                return Some(format!(
-                    "spec.containers[{index}].ports[{at}].hostPort: Invalid value: {number}: \
-                     node didn't have free ports for the requested pod ports: {number}/{} belongs to pod {owner}",
-                    port.protocol
-                ));
-            }
-            claims.push((number, port.protocol));
-        }
-    }
-    taken.extend(claims.into_iter().map(|claim| (claim, pod.key.to_string())));
-    None
 }

@@ -1,13 +1,13 @@
 //! A pod as the command line shows it. Pure.
 
-use super::registry::Refused;
+use super::judge::Refused;
+use super::source::Origin;
 use crate::api::{ConditionView, ContainerView, PodDetail, PodView};
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, PodStatus};
 use orlop_model::{ContainerDesired, ContainerRole, Event, PodDesired, Probe, ProbeAction, VolumeSource};
 use orlop_pod::PodObserved;
 use orlop_runtime::Monitor;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 /// All that others may know of a pod, replaced as a whole at every change.
 #[derive(Debug, Clone)]
@@ -18,8 +18,8 @@ pub(crate) struct PodSnapshot {
     pub seen: PodObserved,
     /// As the API would show it.
     pub status: PodStatus,
-    /// Its manifest.
-    pub file: PathBuf,
+    /// Who wants it.
+    pub origin: Origin,
     /// To run processes in it.
     pub monitor: Option<Monitor>,
     /// Process ids of running containers' inits.
@@ -197,7 +197,7 @@ pub(crate) fn pod_detail(pod: &PodSnapshot, services: Vec<String>, cgroup: Strin
     });
     PodDetail {
         pod: pod_view(pod),
-        source: Some(pod.file.display().to_string()),
+        source: Some(pod.origin.to_string()),
         labels: pod.want.labels.clone(),
         annotations: pod.want.annotations.clone(),
         conditions: conditions.collect(),
@@ -243,7 +243,7 @@ pub(crate) fn refused_view(refused: &Refused) -> PodView {
 pub(crate) fn refused_detail(refused: &Refused, events: Vec<Event>) -> PodDetail {
     PodDetail {
         pod: refused_view(refused),
-        source: Some(refused.file.clone()),
+        source: Some(refused.origin.to_string()),
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
         conditions: vec![ConditionView {

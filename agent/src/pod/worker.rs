@@ -16,11 +16,12 @@ mod done;
 use self::done::Done;
 use super::container::{self, StartRequest};
 use super::facts;
+use super::facts::StepError;
 use super::probing::Probers;
 use super::record::PodRecord;
 use super::sandbox::{self, Sandbox};
+use super::source::{Origin, PodSource};
 use super::view::PodSnapshot;
-use crate::manifest::PodManifest;
 use crate::node::Node;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
@@ -38,10 +39,13 @@ use tokio::task::JoinSet;
 /// What a worker is told.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// The manifest changed in what may change in place.
-    Want(Box<PodDesired>, Box<PodManifest>),
-    /// End, gracefully.
-    Delete,
+    /// The pod changed in what may change in place.
+    Want(Box<PodDesired>, Arc<PodSource>),
+    /// End, gracefully; again to end sooner.
+    Delete {
+        /// Seconds; the pod's own when nothing is said.
+        grace_secs: Option<u64>,
+    },
     /// A prober has news about an attempt.
     Probe(ContainerName, ContainerId, ProbeResults),
     /// ConfigMaps or Secrets changed.
@@ -159,12 +163,17 @@ impl Worker {
             }
             PodAction::SetUpVolumes => {
                 self.seen.volumes = Step::InProgress;
-                self.steps.spawn_blocking(move || Done::Volumes(node.set_up_volumes(&want)));
+                let origin = self.record.origin.clone();
+                self.steps.spawn(async move { Done::Volumes(volumes(&node, &want, &origin).await) });
             }
             PodAction::EnsureImage(image) => {
                 self.seen.images.insert(image.clone(), Step::InProgress);
-                self.steps.spawn_blocking(move || {
-                    let found = node.ensure_image(&want, &image);
+                let origin = self.record.origin.clone();
+                self.steps.spawn(async move {
+                    let found = match node.objects_of(&want, &origin).await {
+                        Ok(objects) => node.ensure_image(&want, &image, &objects).await,
+                        Err(error) => Err(error),
+                    };
                     Done::Image(image, found)
                 });
             }
@@ -222,6 +231,7 @@ impl Worker {
             monitor: sandbox.monitor.clone(),
             ips: sandbox.ips.clone(),
             outdated: self.record.take_outdated(&name, attempt),
+            origin: self.record.origin.clone(),
         };
         facts::starting(self.container(&name), attempt, backoff);
         let node = Arc::clone(&self.node);
@@ -245,23 +255,12 @@ impl Worker {
 
     fn hear(&mut self, message: Message) {
         match message {
-            Message::Want(want, manifest) => {
+            Message::Want(want, source) => {
                 self.want = PodDesired { deletion: self.want.deletion, ..*want };
-                (self.record.pod, self.record.file) = (manifest.pod, manifest.file);
+                (self.record.pod, self.record.origin) = (source.pod.clone(), source.origin.clone());
                 self.save_record();
             }
-            Message::Delete => {
-                if self.want.deletion.is_none() {
-                    let deletion = Deletion { at: Timestamp::now(), grace_secs: self.want.termination_grace_secs };
-                    self.want.deletion = Some(deletion);
-                    self.record.deletion = Some(deletion);
-                    self.save_record();
-                    // One that had ended by itself still has its logs and its record.
-                    if matches!(self.seen.teardown, Step::Ready) {
-                        self.seen.teardown = Step::Absent;
-                    }
-                }
-            }
+            Message::Delete { grace_secs } => self.delete(grace_secs),
             Message::Probe(name, id, results) => {
                 let seen = self.container(&name);
                 if matches!(&seen.life, Lifecycle::Running { id: running, .. } if *running == id) {
@@ -272,10 +271,35 @@ impl Worker {
             Message::ObjectsChanged => {
                 facts::retry_now(&mut self.seen);
                 if matches!(self.seen.volumes, Step::Ready) && self.want.deletion.is_none() {
-                    self.node.refresh_volumes(&self.want);
+                    let (node, want, origin) = (Arc::clone(&self.node), self.want.clone(), self.record.origin.clone());
+                    self.steps.spawn(async move {
+                        refresh(&node, &want, &origin).await;
+                        Done::Refreshed
+                    });
                 }
             }
             Message::ImagesChanged => facts::retry_images_now(&mut self.seen),
+        }
+    }
+
+    fn delete(&mut self, grace_secs: Option<u64>) {
+        let asked = grace_secs.unwrap_or(self.want.termination_grace_secs);
+        let begun = self.want.deletion;
+        if begun.is_some_and(|begun| begun.grace_secs <= asked) {
+            return;
+        }
+        let at = begun.map_or_else(Timestamp::now, |begun| begun.at);
+        let deletion = Deletion { at, grace_secs: asked };
+        self.want.deletion = Some(deletion);
+        self.record.deletion = Some(deletion);
+        self.save_record();
+        // What was told to end already has less time now.
+        for stopping in self.seen.containers.values_mut().filter_map(|c| c.stopping.as_mut()) {
+            stopping.grace_secs = stopping.grace_secs.min(asked);
+        }
+        // One that had ended by itself still has its logs and its record.
+        if begun.is_none() && matches!(self.seen.teardown, Step::Ready) {
+            self.seen.teardown = Step::Absent;
         }
     }
 
@@ -330,7 +354,7 @@ impl Worker {
             want: self.want.clone(),
             seen: self.seen.clone(),
             status: self.status.clone(),
-            file: self.record.file.clone(),
+            origin: self.record.origin.clone(),
             monitor: self.sandbox.as_ref().map(|s| s.monitor.clone()),
             pids: self.record.pids(),
             phases: self.sandbox.as_ref().map(|s| s.phases.clone()).unwrap_or_default(),
@@ -374,6 +398,26 @@ impl Worker {
         if let Err(error) = self.record.save(&self.node.config.record(self.want.uid.as_str())) {
             self.event(EventKind::Warning, "FailedSaveRecord", format!("{error:#}"));
         }
+    }
+}
+
+/// Has the pod's volumes set up.
+async fn volumes(node: &Arc<Node>, want: &PodDesired, origin: &Origin) -> Result<BTreeMap<String, PathBuf>, StepError> {
+    let objects = node.objects_of(want, origin).await?;
+    let (node, want) = (Arc::clone(node), want.clone());
+    let done = tokio::task::spawn_blocking(move || node.set_up_volumes(&want, &objects)).await;
+    done.map_err(|error| StepError::new("FailedMount", &error))?
+}
+
+/// Brings the files of a running pod up to date.
+async fn refresh(node: &Arc<Node>, want: &PodDesired, origin: &Origin) {
+    let objects = match node.objects_of(want, origin).await {
+        Ok(objects) => objects,
+        Err(error) => return node.pod_event(want, EventKind::Warning, &error.reason, error.message),
+    };
+    let (node, want) = (Arc::clone(node), want.clone());
+    if let Err(error) = tokio::task::spawn_blocking(move || node.refresh_volumes(&want, &objects)).await {
+        tracing::error!(%error, "refreshing a pod's volumes panicked");
     }
 }
 

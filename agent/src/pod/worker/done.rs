@@ -26,6 +26,7 @@ pub(super) enum Done {
         result: Result<Box<Started>, StepError>,
     },
     Signalled,
+    Refreshed,
     /// `whole` when its logs and its record went as well, because it was to be deleted.
     TornDown {
         whole: bool,
@@ -63,19 +64,17 @@ impl Worker {
                 self.seen.volumes = self.failed_step("volumes", error, now);
             }
             Done::Image(image, Ok(found)) => {
-                let message = format!("Container image {image} already present on machine");
-                self.event(EventKind::Normal, "Pulled", message);
                 self.images.insert(image.clone(), found);
                 self.succeeded(image.as_str());
                 self.seen.images.insert(image, Step::Ready);
             }
             Done::Image(image, Err(error)) => {
-                self.event(EventKind::Warning, &error.reason, error.message.clone());
+                self.event(EventKind::Warning, "Failed", format!("Error: {}", error.reason));
                 let step = self.failed_step(image.as_str(), error, now);
                 self.seen.images.insert(image, step);
             }
             Done::Started { name, result } => self.started(&name, result, now),
-            Done::Signalled => {}
+            Done::Signalled | Done::Refreshed => {}
             // Told to end meanwhile: once more, for its logs and its record.
             Done::TornDown { whole: false, result: Ok(()) } if self.want.deletion.is_some() => {
                 self.seen.teardown = Step::Absent;

@@ -1,0 +1,62 @@
+//! Services and EndpointSlices of the cluster, into the node's tables.
+
+use crate::node::Node;
+use crate::services::{ServiceEvent, SliceEvent};
+use orlop_apiclient::{Client, ENDPOINT_SLICES, SERVICES, Selectors, WatchEvent, WatchOptions, watch};
+use orlop_lb::{LeanEndpointSlice, LeanService};
+use orlop_model::EventKind;
+use std::sync::Arc;
+
+/// What kube-proxy leaves out of its watches (pkg/proxy: another proxy's, and headless ones).
+const OURS: &str = "!service.kubernetes.io/service-proxy-name,!service.kubernetes.io/headless";
+
+/// Follows both for ever; the maps are opened once both lists were whole.
+pub(super) async fn follow(node: Arc<Node>, client: Client) {
+    let options = || WatchOptions::new(Selectors::labels(OURS));
+    let mut services = watch::<LeanService>(&client, SERVICES.everywhere(), options());
+    let mut slices = watch::<LeanEndpointSlice>(&client, ENDPOINT_SLICES.everywhere(), options());
+    let (mut services_whole, mut slices_whole, mut open) = (false, false, false);
+    loop {
+        tokio::select! {
+            Some(event) = services.next() => {
+                services_whole |= matches!(event, WatchEvent::Done);
+                node.services.service_event(service_event(event), &node.events);
+            }
+            Some(event) = slices.next() => {
+                slices_whole |= matches!(event, WatchEvent::Done);
+                node.services.slice_event(slice_event(event), &node.events);
+            }
+            else => return,
+        }
+        if services_whole && slices_whole && !open {
+            open = true;
+            match node.services.open(&node.events) {
+                Ok(changes) => tracing::info!(map_operations = changes, "the cluster's Services are in the tables"),
+                Err(error) => {
+                    node.events.record("Node", EventKind::Warning, "ServiceMapReadFailed", crate::pod::chain(&error));
+                    open = false;
+                }
+            }
+        }
+    }
+}
+
+fn service_event(event: WatchEvent<LeanService>) -> ServiceEvent {
+    match event {
+        WatchEvent::Begin => ServiceEvent::Restarting,
+        WatchEvent::Item(service) | WatchEvent::Applied(service) => ServiceEvent::Applied(service),
+        WatchEvent::Done => ServiceEvent::Restarted,
+        WatchEvent::Deleted(service) => ServiceEvent::Deleted(service.key),
+    }
+}
+
+fn slice_event(event: WatchEvent<LeanEndpointSlice>) -> SliceEvent {
+    match event {
+        WatchEvent::Begin => SliceEvent::Restarting,
+        WatchEvent::Item(slice) | WatchEvent::Applied(slice) => SliceEvent::Applied(slice),
+        WatchEvent::Done => SliceEvent::Restarted,
+        WatchEvent::Deleted(slice) => {
+            SliceEvent::Deleted { namespace: slice.namespace().to_owned(), name: slice.name().to_owned() }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Tokens of service accounts, bound to their pods, renewed in time.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequestSpec};
+use orlop_apiclient::{ApiError, Client};
+use orlop_model::{PodDesired, PodUid, TokenAsk};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc};
+
+/// A token is renewed when this much of its life has passed (the kubelet's token manager).
+const RENEW_AT: f64 = 0.8;
+/// And at the latest after this (`maxTTL`).
+const RENEW_WITHIN: SignedDuration = SignedDuration::from_hours(24);
+/// After a renewal that failed.
+const RETRY: SignedDuration = SignedDuration::from_secs(10);
+
+struct Held {
+    token: String,
+    expires: Timestamp,
+    due: Timestamp,
+}
+
+/// See the module's text.
+pub(crate) struct Tokens {
+    client: Client,
+    held: Mutex<BTreeMap<(PodUid, TokenAsk), Held>>,
+    earlier: Notify,
+    /// Hears of pods that should ask again.
+    changed: mpsc::UnboundedSender<PodUid>,
+}
+
+impl Tokens {
+    /// No token is held yet.
+    pub fn new(client: Client, changed: mpsc::UnboundedSender<PodUid>) -> Self {
+        Self { client, held: Mutex::default(), earlier: Notify::new(), changed }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(PodUid, TokenAsk), Held>> {
+        self.held.lock().expect("no panic while tokens are held")
+    }
+
+    /// A token that is good for a while still.
+    ///
+    /// # Errors
+    /// What the API server said, when there is no token that is good at all.
+    pub async fn get(&self, pod: &PodDesired, ask: &TokenAsk, now: Timestamp) -> Result<String, String> {
+        let key = (pod.uid.clone(), ask.clone());
+        if let Some(held) = self.lock().get(&key).filter(|held| now < held.due) {
+            return Ok(held.token.clone());
+        }
+        match self.request(pod, ask, now).await {
+            Ok(fresh) => {
+                let token = fresh.token.clone();
+                self.lock().insert(key, fresh);
+                self.earlier.notify_one();
+                Ok(token)
+            }
+            Err(error) => {
+                let message = crate::pod::chain(&error);
+                let mut held = self.lock();
+                let Some(old) = held.get_mut(&key).filter(|held| now < held.expires) else { return Err(message) };
+                old.due = now.saturating_add(RETRY).unwrap_or(old.expires);
+                tracing::warn!(pod = %pod.key, service_account = %pod.service_account, err = message, "token not renewed, the old one is good still");
+                Ok(old.token.clone())
+            }
+        }
+    }
+
+    /// The pod is gone.
+    pub fn release(&self, pod: &PodUid) {
+        self.lock().retain(|(uid, _), _| uid != pod);
+    }
+
+    async fn request(&self, pod: &PodDesired, ask: &TokenAsk, now: Timestamp) -> Result<Held, ApiError> {
+        let spec = TokenRequestSpec {
+            audiences: ask.audience.clone().map(|audience| vec![audience]),
+            bound_object_ref: Some(BoundObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("Pod".to_owned()),
+                name: Some(pod.key.name().to_owned()),
+                uid: Some(pod.uid.to_string()),
+            }),
+            expiration_seconds: i64::try_from(ask.expiration_secs).ok(),
+        };
+        let answer = self.client.request_token(pod.key.namespace(), &pod.service_account, spec).await?;
+        let status = answer.status.unwrap_or_default();
+        let expires = status.expiration_timestamp.map_or(now, |time| time.0);
+        Ok(Held { token: status.token.unwrap_or_default(), expires, due: due(now, expires) })
+    }
+
+    /// Tells pods whose tokens are due, for ever.
+    pub async fn renew(&self) {
+        loop {
+            let next = self.lock().values().map(|held| held.due).min();
+            let now = Timestamp::now();
+            let wait = next.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
+            tokio::select! {
+                () = self.earlier.notified() => continue,
+                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
+            }
+            let now = Timestamp::now();
+            for ((uid, _), _) in self.lock().iter().filter(|(_, held)| held.due <= now) {
+                let _ = self.changed.send(uid.clone());
+            }
+            // The pods ask now; one that cannot is told again.
+            tokio::time::sleep(RETRY.unsigned_abs()).await;
+        }
+    }
+}
+
+/// When a token is renewed.
+fn due(now: Timestamp, expires: Timestamp) -> Timestamp {
+    let life = expires.duration_since(now);
+    let after = life.mul_f64(RENEW_AT).min(RENEW_WITHIN);
+    now.saturating_add(after).unwrap_or(expires)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_renewed_at_four_fifths_or_after_a_day() {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let after = |secs: i64| due(now, now + SignedDuration::from_secs(secs)).as_second() - 1_000_000;
+        assert_eq!([after(600), after(3607), after(86_400 * 365)], [480, 2885, 86_400]);
+    }
+}
