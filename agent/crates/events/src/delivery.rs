@@ -7,12 +7,13 @@ use std::time::Duration;
 /// How often an event is sent before it is given up (client-go `maxTriesPerEvent`).
 pub const TRIES_MAX: u32 = 12;
 /// Between two tries (client-go `defaultSleepDuration`).
-const PAUSE: Duration = Duration::from_secs(10);
+pub const TRY_PAUSE: Duration = Duration::from_secs(10);
 
 /// One event on its way to the server, as client-go's `recordToSink`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Delivery {
     write: Write,
+    pause: Duration,
     tries: u32,
     creating: bool,
 }
@@ -46,11 +47,11 @@ pub enum Next {
 }
 
 impl Delivery {
-    /// Nothing sent yet.
+    /// Nothing sent yet; `pause` between two tries is [`TRY_PAUSE`] but for tests.
     #[must_use]
-    pub fn new(write: Write) -> Self {
+    pub fn new(write: Write, pause: Duration) -> Self {
         let creating = write.patch().is_none();
-        Self { write, tries: 0, creating }
+        Self { write, pause, tries: 0, creating }
     }
 
     /// What is delivered.
@@ -65,7 +66,14 @@ impl Delivery {
         if self.creating { None } else { self.write.patch() }
     }
 
-    /// Decides. `random` spreads the first pause of many nodes over all of it.
+    /// Whether the event is given up when no server answers this time.
+    #[must_use]
+    pub fn last_try(&self) -> bool {
+        self.tries + 1 >= TRIES_MAX
+    }
+
+    /// Decides. `random` spreads the first pauses of many nodes over the whole of one, so that a
+    /// server that comes back does not meet all of them at once.
     pub fn answered(&mut self, answer: Answer, random: u64) -> Next {
         match answer {
             Answer::Stored(event) => Next::Written(event),
@@ -87,10 +95,10 @@ impl Delivery {
         match self.tries {
             TRIES_MAX.. => Next::Failed(Failure::Unreachable),
             1 => {
-                let share = u128::from(random) * PAUSE.as_nanos() >> 64;
+                let share = (u128::from(random) * self.pause.as_nanos()) >> 64;
                 Next::After(Duration::from_nanos(u64::try_from(share).unwrap_or(u64::MAX)))
             }
-            _ => Next::After(PAUSE),
+            _ => Next::After(self.pause),
         }
     }
 }

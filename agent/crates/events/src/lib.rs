@@ -36,5 +36,5 @@ mod occurrence;
 
 pub use bucket::TokenBucket;
 pub use correlator::{Correlator, Counters, Dropped, Failure, Limits, Taken, Write};
-pub use delivery::{Answer, Delivery, Next, TRIES_MAX};
+pub use delivery::{Answer, Delivery, Next, TRIES_MAX, TRY_PAUSE};
 pub use occurrence::{Occurrence, Regarding};
