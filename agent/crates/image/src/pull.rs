@@ -28,6 +28,7 @@ mod registry;
 pub use error::{Answer, PullError};
 pub use progress::{LayerPhase, LayerProgress, PullProgress};
 
+use crate::hosts::{Host, hosts_of};
 use crate::keyring::{Credential, Keyring};
 use crate::{Digest, ImageError, ImageRecord, ImageStore, Reference};
 use attempt::Attempt;
@@ -112,6 +113,9 @@ struct Running {
     outcome: WeakShared<BoxFuture<'static, Result<Outcome, PullError>>>,
     progress: watch::Receiver<PullProgress>,
 }
+
+/// A host and how to speak to it.
+type Reachable = (Host, Result<reqwest::Client, PullError>);
 
 #[derive(Clone)]
 struct Outcome {
@@ -258,15 +262,16 @@ impl Inner {
         Err(PullError::of_several(errors))
     }
 
-    async fn hosts(
-        self: &Arc<Self>,
-        image: &Reference,
-    ) -> Result<Vec<(crate::hosts::Host, reqwest::Client)>, PullError> {
+    async fn hosts(self: &Arc<Self>, image: &Reference) -> Result<Vec<Reachable>, PullError> {
         let (inner, registry) = (Arc::clone(self), image.registry().to_owned());
         on_blocking_thread(move || {
-            let hosts = crate::hosts::hosts_of(&registry, &inner.options.certs_dirs)?;
+            let hosts = hosts_of(&registry, &inner.options.certs_dirs)?;
             let connect = inner.options.connect_timeout;
-            hosts.into_iter().map(|host| inner.clients.for_host(&host, connect).map(|client| (host, client))).collect()
+            let client = |host: Host| match inner.clients.for_host(&host, connect) {
+                Err(error @ PullError::Configuration { .. }) => Err(error),
+                other => Ok((host, other)),
+            };
+            hosts.into_iter().map(client).collect()
         })
         .await
     }

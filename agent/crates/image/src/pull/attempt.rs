@@ -5,7 +5,7 @@ use super::layer::{Held, Job};
 use super::manifest::{self, Blob, Document};
 use super::progress::{LayerPhase, LayerProgress, PullProgress};
 use super::registry::{Endpoint, Request};
-use super::{Inner, on_blocking_thread};
+use super::{Inner, Reachable, on_blocking_thread};
 use crate::hosts::Host;
 use crate::keyring::Credential;
 use crate::limits::{INDEX_DEPTH_MAX, MANIFEST_BYTES_MAX};
@@ -43,11 +43,11 @@ impl<'a> Attempt<'a> {
     pub(super) fn new(
         inner: &'a Arc<Inner>,
         image: &'a Reference,
-        hosts: &[(Host, reqwest::Client)],
+        hosts: &[Reachable],
         credential: Option<Credential>,
         report: &'a watch::Sender<PullProgress>,
     ) -> Self {
-        let endpoint = |(host, client): &(Host, reqwest::Client)| Endpoint {
+        let endpoint = |(host, client): &Reachable| Endpoint {
             host: host.clone(),
             client: client.clone(),
             repository: image.repository().to_owned(),

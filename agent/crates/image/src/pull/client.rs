@@ -1,11 +1,12 @@
 //! HTTP clients, one for each way in which a host proves itself.
 
 use super::error::PullError;
+use super::registry::reason;
 use crate::hosts::{Host, Tls, is_loopback};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Identity};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -60,47 +61,60 @@ fn build(key: &Key, connect: Duration, host: &str) -> Result<Client, PullError> 
         // Someone in this process may have installed the same before.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
-    let mut builder = Client::builder()
-        .user_agent(concat!("orlop/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(connect)
-        // Redirects are followed by hand, without credentials.
-        .redirect(Policy::none())
-        // A layer's digest is of the bytes as they come.
-        .no_gzip()
-        .no_brotli()
-        .no_zstd()
-        .no_deflate();
-    if !key.proxied {
-        builder = builder.no_proxy();
-    }
-    if key.encrypted && key.tls.skip_verify {
-        builder = builder.danger_accept_invalid_certs(true);
-    }
-    let mut authorities = Vec::new();
-    for path in &key.tls.authorities {
-        let found = Certificate::from_pem_bundle(&read(path, "ca")?)
-            .map_err(|_| wrong(path, "ca", "holds no PEM certificates"))?;
-        if found.is_empty() {
-            return Err(wrong(path, "ca", "holds no PEM certificates"));
+    let authorities = authorities(&key.tls)?;
+    let identity = identity(&key.tls)?;
+    let builder = || {
+        let builder = Client::builder()
+            .user_agent(concat!("orlop/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(connect)
+            // Redirects are followed by hand, without credentials.
+            .redirect(Policy::none())
+            // A layer's digest is of the bytes as they come.
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
+            .danger_accept_invalid_certs(key.encrypted && key.tls.skip_verify);
+        let builder = if key.proxied { builder } else { builder.no_proxy() };
+        match &identity {
+            Some(identity) => builder.identity(identity.clone()),
+            None => builder,
         }
-        authorities.extend(found);
+    };
+    match builder().tls_certs_merge(authorities.clone()).build() {
+        // A machine without the system's authorities can still speak plain http.
+        Err(_) if !key.encrypted => builder().tls_certs_only(authorities).build(),
+        other => other,
     }
-    builder = builder.tls_certs_merge(authorities);
-    // rustls presents one identity; containerd's list is tried from its front.
-    if let Some((certificate, own_key)) = key.tls.identities.first() {
-        let mut pem = read(certificate, "client")?;
-        if let Some(own_key) = own_key {
-            pem.push(b'\n');
-            pem.extend(read(own_key, "client")?);
-        }
-        let identity =
-            Identity::from_pem(&pem).map_err(|_| wrong(certificate, "client", "is no PEM certificate with its key"))?;
-        builder = builder.identity(identity);
-    }
-    builder.build().map_err(|error| PullError::Unavailable {
-        host: host.to_owned(),
-        problem: format!("TLS cannot be set up: {error}"),
+    .map_err(|error| {
+        let problem = format!("TLS cannot be set up ({}); is the package ca-certificates there?", reason(&error));
+        PullError::Unavailable { host: host.to_owned(), problem }
     })
+}
+
+fn authorities(tls: &Tls) -> Result<Vec<Certificate>, PullError> {
+    let mut all = Vec::new();
+    for path in &tls.authorities {
+        let none = || wrong(path, "ca", "holds no PEM certificates");
+        let found = Certificate::from_pem_bundle(&read(path, "ca")?).map_err(|_| none())?;
+        if found.is_empty() {
+            return Err(none());
+        }
+        all.extend(found);
+    }
+    Ok(all)
+}
+
+/// rustls presents one identity: the first of containerd's list.
+fn identity(tls: &Tls) -> Result<Option<Identity>, PullError> {
+    let Some((certificate, key)) = tls.identities.first() else { return Ok(None) };
+    let mut pem = read(certificate, "client")?;
+    if let Some(key) = key {
+        pem.push(b'\n');
+        pem.extend(read(key, "client")?);
+    }
+    let none = |_| wrong(certificate, "client", "is no PEM certificate with its key");
+    Identity::from_pem(&pem).map(Some).map_err(none)
 }
 
 fn read(path: &Path, key: &str) -> Result<Vec<u8>, PullError> {
@@ -108,6 +122,5 @@ fn read(path: &Path, key: &str) -> Result<Vec<u8>, PullError> {
 }
 
 fn wrong(path: &Path, key: &str, problem: &str) -> PullError {
-    let place: PathBuf = path.to_path_buf();
-    PullError::Configuration { place: place.display().to_string(), key: key.to_owned(), problem: problem.to_owned() }
+    PullError::Configuration { place: path.display().to_string(), key: key.to_owned(), problem: problem.to_owned() }
 }

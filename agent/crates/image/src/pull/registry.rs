@@ -37,7 +37,8 @@ pub(super) struct Request<'a> {
 /// A host, spoken to with one credential about one repository.
 pub(super) struct Endpoint {
     pub host: Host,
-    pub client: Client,
+    /// An error when TLS cannot be set up; hosts without TLS serve all the same.
+    pub client: Result<Client, PullError>,
     pub repository: String,
     pub credential: Option<Credential>,
     /// Longest silence.
@@ -129,8 +130,9 @@ impl Endpoint {
 
     /// One request and its redirects. `secret` headers go to the first host only.
     async fn send(&self, mut url: Url, mut secret: HeaderMap, accept: HeaderValue) -> Result<Response, PullError> {
+        let client = self.client.as_ref().map_err(Clone::clone)?;
         for _ in 0..=REDIRECTS_MAX {
-            let sent = self.client.get(url.clone()).headers(secret.clone()).header(ACCEPT, accept.clone()).send();
+            let sent = client.get(url.clone()).headers(secret.clone()).header(ACCEPT, accept.clone()).send();
             let response = match tokio::time::timeout(self.stall, sent).await {
                 Err(_) => return Err(self.timeout()),
                 Ok(Err(error)) => {
@@ -248,7 +250,7 @@ fn plain(text: &str) -> String {
 }
 
 /// The innermost cause, without the URL, whose query may hold a signature.
-fn reason(error: &reqwest::Error) -> String {
+pub(super) fn reason(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(next) = cause.source() {
         cause = next;
