@@ -41,17 +41,11 @@ fn program() -> PathBuf {
         .expect("docker-registry is missing: run `cargo xtask setup`")
 }
 
-/// A client that is not Orlop's.
+/// A client that is not Orlop's. It needs the package ca-certificates even for plain http.
 fn other_client() -> Client {
     // Another test may have installed it before.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let config = ClientConfig {
-        protocol: ClientProtocol::Http,
-        // It would ask for the machine's authorities even so.
-        accept_invalid_certificates: true,
-        ..ClientConfig::default()
-    };
-    Client::new(config)
+    Client::new(ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() })
 }
 
 impl Registry {
