@@ -78,8 +78,9 @@ impl Driver {
         let failure = self.classify(error);
         let step = self.on(Seen::Failed(failure));
         let next = self.follow(step);
-        // Expiry is part of a watch's life, and a replaced connection is what we wanted.
-        if failure == Failure::Gone || failure == Failure::Replaced {
+        // Expiry is part of a watch's life, a replaced connection is what we wanted, and pages do
+        // as well as a stream.
+        if matches!(failure, Failure::Gone | Failure::Replaced | Failure::NotStreaming) {
             tracing::debug!(watch = %self.of, err = %chain(error), "watch starts again");
         } else {
             self.went_down(error, next.0);
@@ -130,6 +131,8 @@ impl Driver {
             502..=504 => Failure::Away,
             // What servers say that do not know sendInitialEvents, or know it and refuse it.
             400 | 405 | 422 | 501 if self.machine.listing() => Failure::NotStreaming,
+            // What Kubernetes 1.36 says on an etcd before 3.4.31, in the stream.
+            500 if self.machine.listing() && status.message.contains("RequestWatchProgress") => Failure::NotStreaming,
             _ => Failure::Other,
         }
     }

@@ -18,6 +18,8 @@ const SHORT: Duration = Duration::from_secs(1);
 const SPREAD: Duration = Duration::from_millis(200);
 /// Within which watches that have to list again together do so.
 const RELIST_SPREAD: Duration = Duration::from_millis(800);
+/// A server that goes back more often than this is not one server.
+const WENT_BACK_ONCE: Duration = Duration::from_secs(60);
 /// A token file may be renewed at any moment.
 const UNAUTHORIZED_WAIT_MAX: Duration = Duration::from_secs(10);
 /// We do not stay away longer than this, whatever a server says.
@@ -109,6 +111,8 @@ pub(super) struct Machine {
     newest: bool,
     /// When the current stream was answered, and whether anything came.
     opened: Option<Duration>,
+    /// When the server last turned out to be at an older state.
+    went_back_at: Option<Duration>,
     backoff: Backoff,
 }
 
@@ -121,6 +125,7 @@ impl Machine {
             version: None,
             newest: false,
             opened: None,
+            went_back_at: None,
             backoff: Backoff::new(seed),
         }
     }
@@ -241,10 +246,11 @@ impl Machine {
                 let ask = self.list();
                 Step { next: Some((Duration::ZERO, ask)), ..Step::default() }
             }
-            // Making progress is better than insisting on a stream.
+            // Making progress is better than insisting on a stream. If the server cannot do this
+            // either, that is what we wait after.
             Failure::Other => {
                 self.phase = Phase::Paging { more: None, first: None, whole: false };
-                self.again(failure, None, now)
+                self.go(Duration::ZERO)
             }
             Failure::Gone | Failure::VersionTooLarge { .. } => {
                 self.newest = true;
@@ -341,8 +347,14 @@ impl Machine {
     fn relist_newest(&mut self, now: Duration) -> Step {
         let went_back = self.version.take();
         self.newest = true;
-        // Servers that disagree must not make us list without end.
-        let wait = self.backoff.wait(now);
+        // It has just answered, so there is nothing to wait for; but servers that disagree must
+        // not make us list without end.
+        let again = self.went_back_at.is_some_and(|at| now.saturating_sub(at) < WENT_BACK_ONCE);
+        self.went_back_at = Some(now);
+        let wait = match again {
+            true => self.backoff.wait(now),
+            false => RELIST_SPREAD.mul_f64(self.backoff.fraction()),
+        };
         let ask = self.list();
         Step { went_back, next: Some((wait, ask)), ..Step::default() }
     }

@@ -149,9 +149,11 @@ fn an_error_with_streaming_leads_to_pages_for_this_time() {
         true,
         &[
             ("start", "stream-list newest"),
-            ("fail other", "backoff-1 list 0"),
+            ("fail other", "now list 0"),
             ("page 7", "begin done now watch 7"),
-            ("fail gone", "backoff-2 stream-list 7"),
+            ("fail gone", "backoff-1 stream-list 7"),
+            ("fail other", "now list-whole 7"),
+            ("fail other", "backoff-2 list-whole 7"),
         ],
     );
 }
@@ -220,11 +222,11 @@ fn an_older_state_is_listed_as_it_is() {
             ("end 10", "done"),
             ("at 9", ""),
             ("fail away", "spread newest"),
-            ("newest 4", "went-back-from 10 backoff-1 stream-list newest"),
+            ("newest 4", "went-back-from 10 spread stream-list newest"),
             ("open", "begin"),
             ("end 4", "done"),
             ("item 5", ""),
-            ("mark 3", "went-back-from 5 backoff-2 stream-list newest"),
+            ("mark 3", "went-back-from 5 backoff-1 stream-list newest"),
         ],
     );
 }
