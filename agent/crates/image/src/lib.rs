@@ -42,7 +42,7 @@ pub use folder::FolderImport;
 pub use keyring::{Credential, Keyring, node_credential_files};
 pub use policy::{
     PULL_BACKOFF_MS_MAX, PULL_BACKOFF_MS_MIN, PullBackoff, PullDecision, PullEvent, backoff_waiting_message,
-    decide_pull, default_pull_policy,
+    decide_pull,
 };
 pub use pull::{Answer, LayerPhase, LayerProgress, Pull, PullError, PullOptions, PullProgress, Pulled, Puller};
 pub use record::{ImageConfig, ImageRecord};

@@ -2,7 +2,7 @@
 //!
 //! All pure; the words are the kubelet's (pkg/kubelet/images/image_manager.go, v1.36).
 
-use crate::{PullError, Reference};
+use crate::PullError;
 use orlop_model::PullPolicy;
 use std::time::Duration;
 
@@ -20,16 +20,6 @@ pub enum PullDecision {
     Pull,
     /// It is not there and must not be pulled: `ErrImageNeverPull`.
     Refuse,
-}
-
-/// The policy of a container that states none: `Always` for `:latest` and for no
-/// tag, unless a digest pins it (`SetDefaults_Container`, pkg/apis/core/v1/defaults.go).
-#[must_use]
-pub fn default_pull_policy(image: &Reference) -> PullPolicy {
-    match (image.tag(), image.digest()) {
-        (Some("latest"), None) => PullPolicy::Always,
-        _ => PullPolicy::IfNotPresent,
-    }
 }
 
 /// Whether to pull. The kubelet asks the registry for `Always` even when a digest
@@ -189,16 +179,6 @@ mod tests {
             (PullPolicy::Never, false, PullDecision::Refuse),
         ] {
             assert_eq!(decide_pull(policy, present), want, "{policy:?}, present {present}");
-        }
-        let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-        for (image, want) in [
-            ("a".to_owned(), PullPolicy::Always),
-            ("a:latest".to_owned(), PullPolicy::Always),
-            ("a:1".to_owned(), PullPolicy::IfNotPresent),
-            (format!("a@{digest}"), PullPolicy::IfNotPresent),
-            (format!("a:latest@{digest}"), PullPolicy::IfNotPresent),
-        ] {
-            assert_eq!(default_pull_policy(&Reference::parse(&image).unwrap()), want, "{image}");
         }
     }
 
