@@ -78,6 +78,8 @@ pub(crate) async fn list(core: &Core, call: &Call, query: &Query, stale: Option<
     if let Some(wanted) = asked.filter(|wanted| *wanted > 0) {
         reached(core, wanted).await?;
     }
+    // The watch cache answers version zero, and knows no pages.
+    let limit = if asked == Some(0) { 0 } else { limit };
     core.store.read(|state| {
         let exact = asked.filter(|_| policy == "Exact" || (policy.is_empty() && limit > 0)).filter(|asked| *asked > 0);
         let at = exact.unwrap_or(state.revision);

@@ -55,13 +55,16 @@ fn create_in(core: &Core, state: &mut State, call: &Call, mut object: Value) -> 
     meta["uid"] = json!(uuid());
     meta["creationTimestamp"] = json!(now_text());
     for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "generation"] {
-        meta.as_object_mut().map(|meta| meta.remove(field));
+        if let Some(meta) = meta.as_object_mut() {
+            meta.remove(field);
+        }
     }
     if resource.generation {
         meta["generation"] = json!(1);
     }
-    if resource.status && !["nodes", "persistentvolumes"].contains(&resource.plural) {
-        object.as_object_mut().map(|object| object.remove("status"));
+    let keeps_status = !resource.status || ["nodes", "persistentvolumes"].contains(&resource.plural);
+    if let Some(object) = object.as_object_mut().filter(|_| !keeps_status) {
+        object.remove("status");
     }
     admission::on_create(&core.options, state, call, &mut object)?;
     admit_on_node(state, &call.user, &call.asked, (None, Some(&object)))?;
@@ -202,9 +205,14 @@ pub(crate) fn patch(core: &Core, call: &Call, patch: &Patch) -> Result<Value, St
                 change(core, state, call, (&old, strategic_merge(kind, (*old).clone(), body)?), false)
             }
             Patch::Apply { object, manager, force } => {
+                // What a manager applies to a sub-resource is a set of its own.
+                let manager = match call.asked.subresource.as_str() {
+                    "" => manager.clone(),
+                    sub => format!("{manager}/{sub}"),
+                };
                 let uid = old["metadata"]["uid"].as_str().unwrap_or_default();
                 let mut owners = core.owners(uid, |owners| owners.clone());
-                let new = apply(Some(&old), &mut owners, object, (manager, *force))
+                let new = apply(Some(&old), &mut owners, object, (&manager, *force))
                     .map_err(|conflicts| apply_conflict(&conflicts))?;
                 let stored = change(core, state, call, (&old, new), true)?;
                 core.owners(uid, |kept| *kept = owners);

@@ -1,9 +1,11 @@
 //! Sub-resources that are verbs: binding, eviction, approval, token.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::auth::{Bound, admit_on_node};
+use crate::auth::{Bound, admit_on_node, token_refused};
 use crate::cluster::{Core, now_text, time_text};
 use crate::operations::{self, Call};
 use crate::removal::{self, DeleteOptions};
@@ -147,33 +149,17 @@ pub(crate) fn token(core: &Core, call: &Call, mut request: Value) -> Result<Valu
     let reference = request["spec"]["boundObjectRef"].clone();
     let (kind, name) = (text(&reference["kind"]), text(&reference["name"]));
     let (mut bound, mut node) = (None, None);
-    if !reference.is_null() {
-        let plural = match kind.as_str() {
-            "Pod" => "pods",
-            "Secret" => "secrets",
-            _ => return Err(Status::bad_request(format!("cannot bind token for serviceaccount to type {kind}"))),
-        };
-        let to = resource::named(plural);
-        let target = core.store.read(|state| state.get(to, namespace, &name).cloned());
-        let target = target.ok_or_else(|| Status::not_found(to, &name))?;
-        let (uid, wanted) = (text(&target["metadata"]["uid"]), text(&reference["uid"]));
-        if !wanted.is_empty() && wanted != uid {
-            let why = format!(
-                "the UID in the bound object reference ({wanted}) does not match the UID in record. The object might have been deleted and then recreated"
-            );
-            return Err(Status::conflict(to, &name, &why));
-        }
-        if plural == "pods" && target["spec"]["serviceAccountName"] != *account {
-            let said = format!(
-                "cannot bind token for serviceaccount {account:?} to pod running with different serviceaccount name."
-            );
-            return Err(Status::bad_request(said));
-        }
-        if let Some(on) = target["spec"]["nodeName"].as_str().filter(|_| plural == "pods") {
+    let target = target(core, namespace, (account, &reference))?;
+    let forbidden = |why: &str| Status::forbidden(call.resource, account, why);
+    if let Some(why) = token_refused(&call.user, &request["spec"], target.as_deref()) {
+        return Err(forbidden(&why));
+    }
+    if let Some(target) = target {
+        if let Some(on) = target["spec"]["nodeName"].as_str() {
             let object = core.store.read(|state| state.get(resource::named("nodes"), "", on).cloned());
             node = Some((on.to_owned(), object.map(|node| text(&node["metadata"]["uid"])).unwrap_or_default()));
         }
-        bound = Some((kind, name, uid));
+        bound = Some((kind, name, text(&target["metadata"]["uid"])));
     }
     let audiences: Vec<String> = serde_json::from_value(request["spec"]["audiences"].clone()).unwrap_or_default();
     let what = Bound {
@@ -195,6 +181,37 @@ pub(crate) fn token(core: &Core, call: &Call, mut request: Value) -> Result<Valu
     request["spec"]["audiences"] = json!(what.audiences);
     request["status"] = json!({"token": token, "expirationTimestamp": time_text(ends)});
     Ok(request)
+}
+
+/// The object that a token is to be bound to, when it names one that may be.
+fn target(core: &Core, namespace: &str, (account, reference): (&str, &Value)) -> Result<Option<Arc<Value>>, Status> {
+    if reference.is_null() {
+        return Ok(None);
+    }
+    let (kind, name) = (text(&reference["kind"]), text(&reference["name"]));
+    let plural = match kind.as_str() {
+        "Pod" => "pods",
+        "Secret" => "secrets",
+        _ => return Err(Status::bad_request(format!("cannot bind token for serviceaccount to type {kind}"))),
+    };
+    let to = resource::named(plural);
+    let found = core.store.read(|state| state.get(to, namespace, &name).cloned());
+    let found = found.ok_or_else(|| Status::not_found(to, &name))?;
+    let (uid, wanted) = (text(&found["metadata"]["uid"]), text(&reference["uid"]));
+    if !wanted.is_empty() && wanted != uid {
+        let why = format!(
+            "the UID in the bound object reference ({wanted}) does not match the UID in record. The object might \
+             have been deleted and then recreated"
+        );
+        return Err(Status::conflict(to, &name, &why));
+    }
+    if plural == "pods" && found["spec"]["serviceAccountName"] != *account {
+        let said = format!(
+            "cannot bind token for serviceaccount {account:?} to pod running with different serviceaccount name."
+        );
+        return Err(Status::bad_request(said));
+    }
+    Ok(Some(found))
 }
 
 fn text(value: &Value) -> String {

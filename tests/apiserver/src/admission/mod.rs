@@ -2,6 +2,7 @@
 
 mod containers;
 mod nodes;
+mod pod_status;
 mod pods;
 mod references;
 mod requests;
@@ -78,6 +79,7 @@ pub(crate) fn on_update(
 ) -> Result<(), Status> {
     match (call.resource.plural, call.asked.subresource.as_str()) {
         ("pods", "") => pods::on_update(call.resource, old, new),
+        ("pods", "status") => pod_status::check(call.resource, old, new),
         ("nodes", "") => nodes::on_update(call.resource, old, new),
         ("services", "") => services::on_update(options, state, call.resource, (old, new)),
         ("secrets", _) => {
@@ -106,7 +108,7 @@ pub(crate) fn keep_all_but_status(resource: &Resource, old: &Value, new: &mut Va
     match resource.plural {
         "pods" => {
             put_back(&old["metadata"], &mut new["metadata"], "ownerReferences");
-            pods::keep_of_status(old, new);
+            pod_status::keep(old, new);
         }
         // The conditions of approval are another sub-resource's.
         "certificatesigningrequests" => {

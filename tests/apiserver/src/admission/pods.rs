@@ -191,15 +191,6 @@ fn qos(spec: &Value) -> &'static str {
     }
 }
 
-/// What a status without them keeps: the QoS class and what generation was observed.
-pub(super) fn keep_of_status(old: &Value, new: &mut Value) {
-    for field in ["qosClass", "observedGeneration"] {
-        if !old["status"][field].is_null() {
-            default_to(&mut new["status"], field, old["status"][field].clone());
-        }
-    }
-}
-
 /// Whether tolerations accept a taint.
 pub(crate) fn tolerates(tolerations: &Value, taint: &Value) -> bool {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

@@ -7,7 +7,7 @@ mod token;
 
 pub(crate) use authority::{Authority, read_request, user_of};
 pub(crate) use authorizer::{Attributes, authorize, denied};
-pub(crate) use restriction::{admit_on_node, node_of};
+pub(crate) use restriction::{admit_on_node, node_of, token_refused};
 pub(crate) use token::{Bound, Tokens, suffix, uuid};
 
 /// A user, as authentication found it.

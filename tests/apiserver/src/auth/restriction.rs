@@ -117,6 +117,42 @@ fn own_node(node: &str, asked: &Attributes, (old, new): (Option<&Value>, Option<
     }
 }
 
+/// Why a node may not have a token: it must be for a pod of its own, by unique id, and an
+/// audience that the pod's volumes name. `pod` is the pod bound to, when there is one.
+pub(crate) fn token_refused(user: &User, spec: &Value, pod: Option<&Value>) -> Option<String> {
+    let node = node_of(user)?;
+    let reference = &spec["boundObjectRef"];
+    if reference["kind"] != "Pod" || reference["apiVersion"] != "v1" {
+        return Some("node requested token not bound to a pod".into());
+    }
+    if reference["uid"].as_str().is_none_or(str::is_empty) {
+        return Some("node requested token with a pod binding without a uid".into());
+    }
+    let pod = pod?;
+    if pod["spec"]["nodeName"] != *node {
+        return Some("node requested token bound to a pod scheduled on a different node".into());
+    }
+    let audiences = spec["audiences"].as_array().map_or(&[][..], Vec::as_slice);
+    let audience = match audiences {
+        [] => "",
+        [one] => one.as_str().unwrap_or_default(),
+        _ => return Some("node may only request 0 or 1 audiences".into()),
+    };
+    let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
+    let mut sources = volumes.flat_map(|volume| volume["projected"]["sources"].as_array()).flatten();
+    let named = sources.any(|source| {
+        source
+            .get("serviceAccountToken")
+            .is_some_and(|token| token["audience"].as_str().unwrap_or_default() == audience)
+    });
+    (!named).then(|| {
+        format!(
+            "audience {audience:?} not found in pod spec volume, {} is not authorized to request tokens for this audience",
+            user.name
+        )
+    })
+}
+
 /// The labels changed that a kubelet may not set on itself.
 fn forbidden_labels(old: Option<&Value>, new: &Value) -> Vec<String> {
     const KUBELET: &[&str] = &[

@@ -15,6 +15,7 @@ pub type Answer = (u16, Value);
 pub struct Asker {
     pub client: Client,
     url: String,
+    token: Option<String>,
 }
 
 impl Asker {
@@ -22,11 +23,18 @@ impl Asker {
     pub fn new(server: &ApiServer, user: &str, groups: &[&str]) -> Self {
         let (certificate, key) = server.client_certificate(user, groups);
         let identity = Identity::from_pem(format!("{certificate}{key}").as_bytes()).expect("an identity");
-        Self { client: builder(server).identity(identity).build().expect("a client"), url: server.url() }
+        Self { client: builder(server).identity(identity).build().expect("a client"), url: server.url(), token: None }
     }
 
     pub fn admin(server: &ApiServer) -> Self {
         Self::new(server, "admin", &["system:masters"])
+    }
+
+    /// An administrator's client that speaks HTTP/1.1.
+    pub fn http1(server: &ApiServer) -> Self {
+        let client = builder(server).http1_only().build().expect("a client");
+        let token = server.token_for("admin", &["system:masters"]);
+        Self { client, url: server.url(), token: Some(token) }
     }
 
     pub fn node(server: &ApiServer, name: &str) -> Self {
@@ -35,7 +43,7 @@ impl Asker {
 
     /// A client that shows no certificate.
     pub fn nobody(server: &ApiServer) -> Self {
-        Self { client: builder(server).build().expect("a client"), url: server.url() }
+        Self { client: builder(server).build().expect("a client"), url: server.url(), token: None }
     }
 
     pub async fn ask(&self, method: Method, path: &str, body: Option<(&str, Value)>) -> Answer {
@@ -48,7 +56,7 @@ impl Asker {
         path: &str,
         body: Option<(&str, Value)>,
     ) -> Result<Answer, reqwest::Error> {
-        let mut request = self.client.request(method, format!("{}{path}", self.url));
+        let mut request = self.authorized(self.client.request(method, format!("{}{path}", self.url)));
         if let Some((kind, body)) = body {
             request = request.header("content-type", kind).body(body.to_string());
         }
@@ -56,6 +64,13 @@ impl Asker {
         let code = answer.status().as_u16();
         let text = answer.text().await?;
         Ok((code, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
+    fn authorized(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -72,7 +87,7 @@ impl Asker {
 
     /// Opens a watch.
     pub async fn watch(&self, path: &str) -> Stream {
-        let answer = self.client.get(format!("{}{path}", self.url)).send().await.expect(path);
+        let answer = self.authorized(self.client.get(format!("{}{path}", self.url))).send().await.expect(path);
         assert_eq!(answer.status(), 200, "{path}");
         Stream { answer, rest: Vec::new() }
     }

@@ -29,6 +29,11 @@ async fn requests_are_refused_dropped_and_counted() {
     server.faults().remove(rule);
     assert_eq!(admin.get(&format!("{path}/c")).await.0, 200);
     assert_eq!(server.count_of("get", "configmaps"), 2);
+    let rule = server.faults().on("create", "configmaps", Fault::DropAnswer, Some(1));
+    let body = json!({"metadata": {"name": "d"}});
+    assert!(admin.try_ask(Method::POST, path, Some(("application/json", body))).await.is_err());
+    server.faults().remove(rule);
+    server.wait_for("configmaps", "default", "d", |_| true);
     assert!(server.requests().iter().all(|request| request.user_agent == "it/1" && request.http2));
 }
 

@@ -39,9 +39,21 @@ async fn a_node_reads_and_changes_only_its_own() {
     assert_eq!(n1.patch("/api/v1/nodes/n2/status", "merge-patch+json", json!({"status": {}})).await.0, 403);
     assert_eq!(n1.post("/api/v1/namespaces/default/pods", pod("c")).await.0, 403);
     let token = "/api/v1/namespaces/default/serviceaccounts/default/token";
-    let request = json!({"spec": {"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "a"}}});
-    let (code, answer) = n1.post(token, request).await;
+    let bound_to = |name: &str| {
+        let pod = server.get("pods", "default", name).expect(name);
+        json!({"spec": {"boundObjectRef":
+            {"kind": "Pod", "apiVersion": "v1", "name": name, "uid": pod["metadata"]["uid"]}}})
+    };
+    let (code, answer) = n1.post(token, bound_to("a")).await;
     assert_eq!(code, 201, "{answer}");
+    let (code, refused) = n1.post(token, bound_to("b")).await;
+    let said =
+        "serviceaccounts \"default\" is forbidden: node requested token bound to a pod scheduled on a different node";
+    assert_eq!((code, refused["message"].as_str()), (403, Some(said)));
+    assert_eq!(n1.post(token, json!({"spec": {}})).await.0, 403);
+    let mut other_audience = bound_to("a");
+    other_audience["spec"]["audiences"] = json!(["vault"]);
+    assert_eq!(n1.post(token, other_audience).await.0, 403);
     let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
     assert_eq!(n1.post(leases, json!({"metadata": {"name": "n1"}, "spec": {"holderIdentity": "n1"}})).await.0, 201);
     assert_eq!(n1.post(leases, json!({"metadata": {"name": "n2"}})).await.0, 403);

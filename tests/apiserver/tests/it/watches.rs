@@ -71,8 +71,13 @@ async fn an_old_version_is_gone() {
 #[tokio::test]
 async fn a_watch_is_cut_in_half_a_line_or_ended() {
     let server = server();
-    let admin = Asker::admin(&server);
-    for (fault, cut) in [(Fault::HalfALine, true), (Fault::EndWatch, false)] {
+    let (http1, http2) = (Asker::http1(&server), Asker::admin(&server));
+    for (admin, fault, cut) in [
+        (&http1, Fault::HalfALine, true),
+        (&http2, Fault::HalfALine, true),
+        (&http1, Fault::EndWatch, false),
+        (&http2, Fault::EndWatch, false),
+    ] {
         let mut stream =
             admin.watch(&format!("/api/v1/pods?watch=1&resourceVersion={}", server.resource_version())).await;
         let rule = server.faults().on("watch", "pods", fault.clone(), Some(1));
