@@ -76,8 +76,11 @@ impl Services {
                 return;
             }
             SliceEvent::Applied(mut slice) => {
-                let invalid = slice.take_invalid();
-                tell(&format!("EndpointSlice {}/{}", slice.namespace(), slice.name()), &invalid, events);
+                let object = format!("EndpointSlice {}/{}", slice.namespace(), slice.name());
+                match slice.take_invalid() {
+                    none if none.is_empty() => events.forget(&object),
+                    invalid => tell(&object, &invalid, events),
+                }
                 inner.cluster.apply_slice(slice)
             }
             SliceEvent::Deleted { namespace, name } => {

@@ -54,12 +54,6 @@ impl Compiler {
         tables
     }
 
-    /// Whether a Service of this name is known.
-    #[must_use]
-    pub fn knows(&self, key: &ServiceKey) -> bool {
-        self.entries.find(key).is_some()
-    }
-
     /// Numbers that a Service's ports have in the tables and in the counters.
     pub fn numbers(&self, key: &ServiceKey) -> impl Iterator<Item = u32> {
         let entry = self.entries.find(key).and_then(|place| self.entries.get(place));
