@@ -22,7 +22,7 @@ pub(crate) struct Core {
     pub(crate) requests: Requests,
     owners: Mutex<BTreeMap<String, Owners>>,
     pub(crate) replicas: Mutex<BTreeMap<(String, String), crate::controllers::ReplicaSet>>,
-    /// Continue tokens of an earlier generation have expired.
+    /// Counts the orders to send bookmarks to all watches.
     pub(crate) bookmarks_due: tokio::sync::watch::Sender<u64>,
 }
 

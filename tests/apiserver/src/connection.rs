@@ -56,6 +56,7 @@ pub(crate) async fn serve(mut door: Door) {
     let upkeep = tokio::spawn(controllers::run(Arc::clone(&door.core)));
     loop {
         let listener = door.opened.borrow_and_update().clone();
+        let opened = door.opened.clone();
         let accepting = async {
             let Some(listener) = listener else { return std::future::pending().await };
             // A listener that was shut down meanwhile fails here or at its accept.
@@ -63,7 +64,10 @@ pub(crate) async fn serve(mut door: Door) {
             let Ok(listener) = again else { return std::future::pending().await };
             loop {
                 match listener.accept().await {
-                    Ok((stream, _)) => drop(tokio::spawn(connection(Arc::clone(&door.core), door.tls.clone(), stream))),
+                    Ok((stream, _)) => {
+                        let shared = (Arc::clone(&door.core), opened.clone());
+                        drop(tokio::spawn(connection(shared, door.tls.clone(), stream)));
+                    }
                     Err(_) => return std::future::pending().await,
                 }
             }
@@ -77,9 +81,15 @@ pub(crate) async fn serve(mut door: Door) {
     upkeep.abort();
 }
 
-async fn connection(core: Arc<Core>, tls: Option<Arc<ServerConfig>>, stream: TcpStream) {
+/// The server, and whether it is open.
+type Shared = (Arc<Core>, watch::Receiver<Option<Arc<TcpListener>>>);
+
+async fn connection((core, opened): Shared, tls: Option<Arc<ServerConfig>>, stream: TcpStream) {
     let mut closings = core.faults.closings();
-    closings.mark_unchanged();
+    // Accepted just before a stop that it has not heard of.
+    if opened.borrow().is_none() {
+        return;
+    }
     let _ = stream.set_nodelay(true);
     let stream = Gated { stream, core: Arc::clone(&core) };
     let cut = Arc::new(Notify::new());

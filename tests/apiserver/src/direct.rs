@@ -10,6 +10,7 @@ use crate::controllers::ReplicaSet;
 use crate::operations::{self, Call};
 use crate::patch::Patch;
 use crate::removal::{self, DeleteOptions};
+use crate::requests::Request;
 use crate::resource;
 use crate::server::ApiServer;
 use crate::status::Status;
@@ -211,6 +212,22 @@ impl ApiServer {
             };
             objects.iter().find(named).filter(|object| is(object)).map(|object| (**object).clone())
         })
+    }
+
+    /// Waits until so many requests came that `matches` says yes to, and gives them. It is
+    /// called under the requests' lock: it must not call the server.
+    ///
+    /// # Panics
+    /// After 30 seconds, with how many there were.
+    #[track_caller]
+    pub fn wait_requests(&self, count: usize, matches: impl Fn(&Request) -> bool) -> Vec<Request> {
+        let mut found = 0;
+        let all = self.core.requests.wait(WAIT, |seen| {
+            let ours: Vec<Request> = seen.iter().filter(|one| matches(one)).cloned().collect();
+            found = ours.len();
+            (found >= count).then_some(ours)
+        });
+        all.unwrap_or_else(|| panic!("waited {WAIT:?} for {count} requests; there were {found}"))
     }
 
     /// Waits until an object is gone.

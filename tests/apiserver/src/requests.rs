@@ -1,7 +1,8 @@
 //! The requests that came, so that a test can say how many there may be.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 /// One request, as it was answered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,6 +44,7 @@ const REQUESTS_MAX: usize = 100_000;
 pub(crate) struct Requests {
     /// Index of the first one kept, and those kept.
     seen: Mutex<(usize, VecDeque<Request>)>,
+    changed: Condvar,
 }
 
 impl Requests {
@@ -54,6 +56,7 @@ impl Requests {
             seen.1.pop_front();
             seen.0 += 1;
         }
+        self.changed.notify_all();
         seen.0 + seen.1.len() - 1
     }
 
@@ -63,6 +66,19 @@ impl Requests {
         if let Some(request) = number.checked_sub(first).and_then(|at| seen.1.get_mut(at)) {
             request.code = code;
         }
+        self.changed.notify_all();
+    }
+
+    /// Waits until `look` finds something in the requests, at most `limit`.
+    pub(crate) fn wait<T>(&self, limit: Duration, mut look: impl FnMut(&VecDeque<Request>) -> Option<T>) -> Option<T> {
+        let mut found = None;
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let unfound = |seen: &mut (usize, VecDeque<Request>)| {
+            found = look(&seen.1);
+            found.is_none()
+        };
+        drop(self.changed.wait_timeout_while(seen, limit, unfound));
+        found
     }
 
     pub(crate) fn all(&self) -> Vec<Request> {

@@ -96,7 +96,7 @@ pub(crate) static RESOURCES: &[Resource] = &[
     },
 ];
 
-/// Reviews: created, answered, never stored. (group, plural, kind, namespaced)
+/// Reviews: created, answered, never stored. (group, plural, kind)
 pub(crate) static REVIEWS: &[(&str, &str, &str)] = &[
     ("authentication.k8s.io", "tokenreviews", "TokenReview"),
     ("authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview"),

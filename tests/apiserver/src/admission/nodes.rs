@@ -9,7 +9,7 @@ use crate::resource::Resource;
 use crate::status::Status;
 
 /// TaintNodesByCondition: a new node is tainted until the controllers see it ready.
-/// Nothing here takes that taint away but the pod CIDR controller's upkeep of conditions.
+/// `controllers::cidr` takes the taint away when the node says that it is ready.
 pub(super) fn on_create(call: &Call, node: &mut Value) {
     default_to(node, "spec", json!({}));
     default_to(node, "status", json!({}));

@@ -34,6 +34,7 @@ async fn requests_are_refused_dropped_and_counted() {
     assert!(admin.try_ask(Method::POST, path, Some(("application/json", body))).await.is_err());
     server.faults().remove(rule);
     server.wait_for("configmaps", "default", "d", |_| true);
+    server.wait_requests(1, |one| one.verb == "create" && one.resource == "configmaps" && one.code == 201);
     assert!(server.requests().iter().all(|request| request.user_agent == "it/1" && request.http2));
 }
 

@@ -39,6 +39,7 @@ async fn selectors_and_versions() {
         ("labelSelector=app%20in%20(a,z)", vec!["a"]),
         ("fieldSelector=spec.nodeName%3Dn1", vec!["b"]),
         ("resourceVersion=0", vec!["a", "b"]),
+        ("resourceVersion=0&limit=1", vec!["a", "b"]),
         (&format!("resourceVersion={before}&resourceVersionMatch=Exact"), vec!["a"]),
         (&format!("resourceVersion={before}&resourceVersionMatch=NotOlderThan"), vec!["a", "b"]),
     ] {

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use orlop_apiserver::{ApiServer, Controllers, Options, Signing};
+use orlop_apiserver::{ApiServer, Controllers, Options, Rule, Signing};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use reqwest::Method;
 use serde_json::json;
@@ -73,6 +73,19 @@ async fn a_node_creates_mirror_pods_of_itself() {
     let (code, answer) = n1.post("/api/v1/namespaces/default/pods", mirror).await;
     assert_eq!(code, 201, "{answer:#}");
     assert!(answer["spec"]["volumes"].is_null(), "a mirror pod mounts no token");
+}
+
+#[tokio::test]
+async fn reviews_answer_out_of_the_rules() {
+    let rule = Rule { subject: "scraper".into(), resource: "nodes/proxy".into(), ..Rule::default() };
+    let server = ApiServer::start(Options { rules: vec![rule], ..Options::default() });
+    let n1 = Asker::node(&server, "n1");
+    for (user, allowed) in [("scraper", true), ("other", false)] {
+        let review = json!({"spec": {"user": user, "resourceAttributes":
+            {"verb": "get", "resource": "nodes", "subresource": "proxy", "name": "n1"}}});
+        let (code, answer) = n1.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", review).await;
+        assert_eq!((code, answer["status"]["allowed"].as_bool()), (201, Some(allowed)), "{user}");
+    }
 }
 
 fn request(signer: &str) -> (serde_json::Value, KeyPair) {

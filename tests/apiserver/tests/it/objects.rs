@@ -2,6 +2,8 @@
 
 use serde_json::json;
 
+use orlop_apiserver::Patch;
+
 use crate::client::{Asker, bound, pod, server};
 use reqwest::Method;
 
@@ -85,6 +87,25 @@ async fn deletion_is_graceful_until_its_grace_is_zero() {
     server.create("pods", pod("b")).expect("a pod");
     server.delete("pods", "default", "b", None).expect("an unbound pod goes at once");
     assert_eq!(server.get("pods", "default", "b"), None);
+}
+
+#[tokio::test]
+async fn an_eviction_asks_the_disruption_budget() {
+    let server = server();
+    let admin = Asker::admin(&server);
+    bound(&server, "a", "n1");
+    let running = Patch::Merge(json!({"status": {"phase": "Running"}}));
+    server.patch("pods/status", "default", "a", &running).expect("running");
+    let budget = json!({"metadata": {"name": "b"}, "spec": {"selector": {"matchLabels": {"app": "a"}}}});
+    server.create("poddisruptionbudgets", budget).expect("a budget");
+    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "a"}});
+    let (code, refused) = admin.post(&format!("{PODS}/a/eviction"), eviction.clone()).await;
+    assert_eq!((code, refused["details"]["causes"][0]["reason"].as_str()), (429, Some("DisruptionBudget")));
+    let room = Patch::Merge(json!({"status": {"disruptionsAllowed": 1}}));
+    server.patch("poddisruptionbudgets/status", "default", "b", &room).expect("room");
+    assert_eq!(admin.post(&format!("{PODS}/a/eviction"), eviction).await.0, 201);
+    let pod = server.get("pods", "default", "a").expect("it ends gracefully");
+    assert_eq!(pod["metadata"]["deletionGracePeriodSeconds"], 30);
 }
 
 #[tokio::test]
