@@ -61,6 +61,8 @@ async fn serve(listener: TcpListener, mut script: VecDeque<Does>, tell: Unbounde
             if matches!(does, Does::Takes | Does::TakesAndBreaks) {
                 if create {
                     stored = body;
+                    // As Go writes what is not set.
+                    (stored["eventTime"], stored["metadata"]["creationTimestamp"]) = (json!(null), json!(null));
                 } else {
                     let fields = stored.as_object_mut().unwrap();
                     fields.extend(body.as_object().unwrap().clone());
