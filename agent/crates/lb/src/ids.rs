@@ -19,9 +19,20 @@ pub(crate) fn backend_name(backend: &Backend) -> BackendName {
 }
 
 /// The number after `last`; from 1 again, looking for a free one, when all are spent.
-pub(crate) fn following(last: u32, mut taken: impl FnMut(u32) -> bool) -> u32 {
+pub(crate) fn following(last: u32, taken: impl Fn(u32) -> bool) -> u32 {
     match last.checked_add(1) {
         Some(id) => id,
         None => (1..=u32::MAX).find(|&id| !taken(id)).unwrap_or(u32::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::following;
+
+    #[test]
+    fn numbers_begin_again_when_all_are_spent() {
+        assert_eq!(following(7, |_| true), 8);
+        assert_eq!(following(u32::MAX, |id| id < 5), 5);
     }
 }

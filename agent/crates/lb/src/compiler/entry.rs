@@ -203,15 +203,17 @@ impl Compiler {
     pub(super) fn emit(&mut self, place: Place, present: &LbTables) {
         let Some(entry) = self.entries.get_mut(place) else { return };
         let mut groups = std::mem::take(&mut entry.groups);
-        for group in &mut groups {
+        for n in 0..groups.len() {
+            let fresh = if groups[n].id == 0 { Some(self.following_service(&groups)) } else { None };
+            let group = &mut groups[n];
             let won = group.frontends.iter().filter(|(key, _)| self.claims.winner(key) == Some(place));
             let won: Vec<FrontendKey> = won.map(|(key, _)| *key).collect();
             if won.is_empty() {
                 (group.id, group.epoch) = (0, 0);
                 continue;
             }
-            if group.id == 0 {
-                group.id = self.next_service();
+            if let Some(id) = fresh {
+                (group.id, self.last_service) = (id, id);
             }
             let slots = self.number_targets(&group.targets);
             group.epoch = lower::epoch(present, (group.id, group.epoch), &won, &slots);
@@ -239,11 +241,12 @@ impl Compiler {
         slots
     }
 
-    fn next_service(&mut self) -> u32 {
-        let mut groups = self.entries.iter().flat_map(|(_, entry)| &entry.groups);
-        let id = following(self.last_service, |id| groups.any(|group| group.id == id));
-        self.last_service = id;
-        id
+    /// The next number of a Service port; `own` are groups that no entry holds just now.
+    fn following_service(&self, own: &[Group]) -> u32 {
+        following(self.last_service, |id| {
+            let mut groups = self.entries.iter().flat_map(|(_, entry)| &entry.groups).chain(own);
+            groups.any(|group| group.id == id)
+        })
     }
 
     fn next_backend(&mut self) -> u32 {
