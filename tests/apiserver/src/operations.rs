@@ -255,7 +255,11 @@ pub(crate) fn change(
         _ => admission::keep_status(resource, old, &mut new),
     }
     admission::on_update(&core.options, state, call, (old, &mut new))?;
-    if resource.generation && old["spec"] != new["spec"] && new["metadata"]["generation"].is_u64() {
+    // A slice has no spec: all of it is.
+    let wanted: &[&str] =
+        if resource.plural == "endpointslices" { &["endpoints", "ports", "addressType"] } else { &["spec"] };
+    let differs = wanted.iter().any(|field| old[*field] != new[*field]);
+    if resource.generation && differs && new["metadata"]["generation"].is_u64() {
         new["metadata"]["generation"] = json!(old["metadata"]["generation"].as_u64().unwrap_or(0) + 1);
     }
     admit_on_node(state, &call.user, &call.asked, (Some(old), Some(&new)))?;
