@@ -1,58 +1,48 @@
-//! What the agent was told: flags over the configuration file over defaults.
+//! What the agent was told: flags over files over defaults.
+
+mod defaults;
+mod told;
 
 use crate::cli::AgentArgs;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
+use defaults::{default_monitor, default_net, default_node_ips, default_node_name};
 use ipnet::IpNet;
-use serde::Deserialize;
-use std::net::{IpAddr, UdpSocket};
+use orlop_config::{Grade, KubeProxyConfiguration, KubeletConfiguration, Warning};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use told::Told;
 
-/// `apiVersion` of the configuration file.
-const API_VERSION: &str = "orlop.dev/v1alpha1";
-/// `kind` of the configuration file.
-const KIND: &str = "OrlopConfiguration";
-
-/// The configuration file: every key is optional, an unknown one is an error.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct ConfigFile {
-    api_version: Option<String>,
-    kind: Option<String>,
-    manifests: Option<PathBuf>,
-    kubeconfig: Option<PathBuf>,
-    node_name: Option<String>,
-    #[serde(default, rename = "nodeIPs")]
-    node_ips: Vec<IpAddr>,
-    #[serde(default, rename = "podCIDRs")]
-    pod_cidrs: Vec<IpNet>,
-    #[serde(rename = "serviceCIDR")]
-    service_cidr: Option<IpNet>,
-    root_dir: Option<PathBuf>,
-    state_dir: Option<PathBuf>,
-    run_dir: Option<PathBuf>,
-    log_dir: Option<PathBuf>,
-    cgroup_root: Option<PathBuf>,
-    bpf_dir: Option<PathBuf>,
-    images: Option<PathBuf>,
-    monitor: Option<PathBuf>,
-    #[serde(default, rename = "clusterDNS")]
-    cluster_dns: Vec<IpAddr>,
-    cluster_domain: Option<String>,
-    container_log_max_size: Option<u64>,
-    container_log_max_files: Option<u32>,
-}
+/// Where a machine's own kubeconfig is when only the one to begin with is named.
+const KUBECONFIG: &str = "/etc/kubernetes/kubelet.conf";
 
 /// What the agent works with.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
-    /// Folder of manifests, if the node is fed from one.
+    /// Folder of manifests, if there is one: all that the node runs, or a cluster's static pods.
     pub manifests: Option<PathBuf>,
-    /// How to reach the API server, if the node is part of a cluster.
+    /// How to reach the API server, if the node is part of a cluster. May not be there yet.
     pub kubeconfig: Option<PathBuf>,
+    /// What to ask for the node's certificate with, while there is no kubeconfig.
+    pub bootstrap_kubeconfig: Option<PathBuf>,
+    /// The node's keys and certificates.
+    pub cert_dir: PathBuf,
     /// Node name.
     pub node_name: String,
+    /// The node's host name: the label `kubernetes.io/hostname`, and what pods on the host network see.
+    pub hostname: String,
     /// The node's addresses, primary first.
     pub node_ips: Vec<IpAddr>,
+    /// Somebody said them; they were not found.
+    pub node_ip_given: bool,
+    /// `--node-labels` of a new Node.
+    pub node_labels: BTreeMap<String, String>,
+    /// `--cloud-provider=external`: a controller outside gives the Node its addresses.
+    pub cloud_external: bool,
+    /// The kubelet's part of the configuration, defaults filled in.
+    pub kubelet: KubeletConfiguration,
+    /// kube-proxy's part of the configuration, defaults filled in.
+    pub proxy: KubeProxyConfiguration,
     /// Ranges of pod addresses, at most one a family.
     pub pod_cidrs: Vec<IpNet>,
     /// Range of service addresses.
@@ -81,10 +71,12 @@ pub(crate) struct Config {
     pub log_max_bytes: u64,
     /// Log files kept a container.
     pub log_max_files: u32,
+    /// What of the configuration is not acted on.
+    warnings: Vec<Warning>,
 }
 
 impl Config {
-    /// [`Config::read`], and everything is there to run pods.
+    /// [`Config::read`], and everything is there to run pods. What is not acted on is logged.
     ///
     /// # Errors
     /// Names the file and key, or the flag, and what is wrong with it.
@@ -92,7 +84,8 @@ impl Config {
         let config = Self::read(args)?;
         ensure!(
             config.manifests.is_some() || config.kubeconfig.is_some(),
-            "nothing to run: name a folder of manifests with --manifests DIR, or an API server with --kubeconfig FILE"
+            "nothing to run: make this machine part of a cluster with `orlop join`, \
+             or name a folder of manifests with --manifests DIR or an API server with --kubeconfig FILE"
         );
         ensure!(
             !config.node_ips.is_empty(),
@@ -103,42 +96,78 @@ impl Config {
             config.monitor.is_file(),
             "the monitor {monitor} is not there: install orlop-monitor beside orlop or name it with --monitor"
         );
+        for Warning { grade, origin, field, instead } in &config.warnings {
+            let file = origin.display();
+            match grade {
+                Grade::Warning => tracing::warn!(%file, field, instead, "configuration that is not acted on"),
+                Grade::Note => tracing::info!(%file, field, instead, "configuration without a meaning here"),
+            }
+        }
         Ok(config)
     }
 
-    /// Reads the file, if one is named, and puts flags over it.
+    /// Reads the files that are named, or those that kubeadm left when none is, and puts flags over them.
     ///
     /// # Errors
     /// Names the file and key, or the flag, and what is wrong with it.
     pub fn read(args: AgentArgs) -> Result<Self> {
-        let file = args.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
+        let told = Told::gather(&args, Path::new("/"))?;
+        Self::from_told(args, told)
+    }
+
+    fn from_told(args: AgentArgs, told: Told) -> Result<Self> {
+        let Told { orlop: file, kubelet, proxy, flags, warnings } = told;
         let or = |flag: Option<PathBuf>, file: Option<PathBuf>, default: &str| {
             flag.or(file).unwrap_or_else(|| PathBuf::from(default))
         };
-        let node_ips = first_said([args.node_ip, file.node_ips]).unwrap_or_else(default_node_ips);
-        let kubeconfig = args.kubeconfig.or(file.kubeconfig);
+        let said_ips = defaults::first_said([args.node_ip, file.node_ips, flags.node_ips.clone()]);
+        let (node_ip_given, node_ips) = defaults::node_ips(said_ips, default_node_ips);
+        let bootstrap_kubeconfig = args.bootstrap_kubeconfig.or(flags.bootstrap_kubeconfig);
+        let kubeconfig = args.kubeconfig.or(file.kubeconfig).or(flags.kubeconfig);
+        let kubeconfig = kubeconfig.or_else(|| bootstrap_kubeconfig.is_some().then(|| KUBECONFIG.into()));
         // In a cluster the Node says which range is its own.
-        let default_cidrs = || if kubeconfig.is_some() { Vec::new() } else { vec![default_net("10.244.0.0/24")] };
-        let pod_cidrs = first_said([args.pod_cidr, file.pod_cidrs]).unwrap_or_else(default_cidrs);
+        let default_cidrs = || if kubeconfig.is_some() { Vec::new() } else { defaults::pod_cidrs(&kubelet) };
+        let pod_cidrs = defaults::first_said([args.pod_cidr, file.pod_cidrs]).unwrap_or_else(default_cidrs);
+        let hostname = default_node_name();
+        let node_name = args.node_name.or(file.node_name).or(flags.hostname_override);
+        let node_name = node_name.map_or(hostname, Ok)?;
+        let mut dns = [file.cluster_dns, kubelet.cluster_dns.clone()];
+        if args.kubelet_flags.cluster_dns.is_some() {
+            dns.reverse();
+        }
+        let root_dir = or(args.root_dir.or(file.root_dir), flags.root_dir, "/var/lib/kubelet");
         let config = Self {
-            manifests: args.manifests.or(file.manifests),
+            manifests: args.manifests.or(file.manifests).or_else(|| kubelet.static_pod_path.clone()),
             kubeconfig,
-            node_name: args.node_name.or(file.node_name).map_or_else(default_node_name, Ok)?,
+            bootstrap_kubeconfig,
+            cert_dir: args.cert_dir.or(flags.cert_dir).unwrap_or_else(|| root_dir.join("pki")),
+            hostname: node_name.clone(),
+            node_name,
             node_ips,
+            node_ip_given,
+            node_labels: flags.node_labels,
+            cloud_external: flags.cloud_provider.is_some(),
             pod_cidrs,
             service_cidr: args.service_cidr.or(file.service_cidr).unwrap_or_else(|| default_net("10.96.0.0/16")),
-            root_dir: or(args.root_dir, file.root_dir, "/var/lib/kubelet"),
+            root_dir,
             state_dir: or(args.state_dir, file.state_dir, "/var/lib/orlop"),
             run_dir: or(args.run_dir, file.run_dir, "/run/orlop"),
-            log_dir: or(args.log_dir, file.log_dir, "/var/log/pods"),
-            cgroup_root: or(args.cgroup_root, file.cgroup_root, "/"),
+            log_dir: args.log_dir.or(file.log_dir).unwrap_or_else(|| kubelet.pod_logs_dir.clone()),
+            cgroup_root: or(args.cgroup_root.or(file.cgroup_root), kubelet.cgroup_root.clone(), "/"),
             bpf_dir: or(args.bpf_dir, file.bpf_dir, "/sys/fs/bpf/orlop"),
             images: args.images.or(file.images),
             monitor: args.monitor.or(file.monitor).map_or_else(default_monitor, Ok)?,
-            cluster_dns: file.cluster_dns,
-            cluster_domain: file.cluster_domain.unwrap_or_else(|| "cluster.local".to_owned()),
-            log_max_bytes: file.container_log_max_size.unwrap_or(10 << 20),
-            log_max_files: file.container_log_max_files.unwrap_or(5),
+            cluster_dns: defaults::first_said(dns).unwrap_or_default(),
+            cluster_domain: file
+                .cluster_domain
+                .filter(|_| args.kubelet_flags.cluster_domain.is_none())
+                .or_else(|| kubelet.cluster_domain.clone())
+                .unwrap_or_else(|| "cluster.local".to_owned()),
+            log_max_bytes: file.container_log_max_size.unwrap_or(kubelet.container_log_max_size),
+            log_max_files: file.container_log_max_files.unwrap_or(kubelet.container_log_max_files),
+            kubelet,
+            proxy,
+            warnings,
         };
         config.check()?;
         Ok(config)
@@ -195,51 +224,4 @@ impl Config {
     pub fn socket(&self) -> PathBuf {
         self.run_dir.join("orlop.sock")
     }
-}
-
-fn first_said<T>(lists: [Vec<T>; 2]) -> Option<Vec<T>> {
-    lists.into_iter().find(|list| !list.is_empty())
-}
-
-fn default_net(text: &str) -> IpNet {
-    text.parse().expect("a constant network")
-}
-
-fn read_file(path: &Path) -> Result<ConfigFile> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("read configuration {}", path.display()))?;
-    let file: ConfigFile =
-        serde_saphyr::from_str(&text).with_context(|| format!("understand configuration {}", path.display()))?;
-    for (key, found, wanted) in [("apiVersion", &file.api_version, API_VERSION), ("kind", &file.kind, KIND)] {
-        if found.as_deref() != Some(wanted) {
-            bail!("configuration {}: {key} must be {wanted:?}, it is {found:?}", path.display());
-        }
-    }
-    Ok(file)
-}
-
-fn default_node_name() -> Result<String> {
-    let name = nix::unistd::gethostname().context("read the host name")?;
-    let name = name.to_str().context("the host name is not UTF-8: give --node-name")?;
-    Ok(name.to_lowercase())
-}
-
-/// The address that a packet to the world would leave from, found by connecting a
-/// UDP socket, which sends nothing.
-fn default_node_ips() -> Vec<IpAddr> {
-    let mut ips = Vec::new();
-    for (any, world) in [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")] {
-        let local = UdpSocket::bind(any).and_then(|socket| {
-            socket.connect(world)?;
-            socket.local_addr()
-        });
-        if let Ok(local) = local {
-            ips.push(local.ip());
-        }
-    }
-    ips
-}
-
-fn default_monitor() -> Result<PathBuf> {
-    let own = std::env::current_exe().context("find this executable, to find orlop-monitor beside it")?;
-    Ok(own.with_file_name("orlop-monitor"))
 }

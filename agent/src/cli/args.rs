@@ -352,6 +352,51 @@ pub enum LogFormat {
     Json,
 }
 
+/// Flags of the kubelet that are given to it more often than written into a file.
+#[derive(Debug, Clone, Default, Args)]
+pub struct KubeletArgs {
+    /// Labels of a new Node.
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    pub node_labels: Option<String>,
+    /// Taints of a new Node.
+    #[arg(long, value_name = "KEY=VALUE:EFFECT,…")]
+    pub register_with_taints: Option<String>,
+    /// `external`: a cloud controller outside gives the Node its addresses.
+    #[arg(long, value_name = "NAME")]
+    pub cloud_provider: Option<String>,
+    /// The machine's name at the cloud, for a new Node.
+    #[arg(long, value_name = "ID")]
+    pub provider_id: Option<String>,
+    /// How many pods the node takes [default: 110]
+    #[arg(long, value_name = "COUNT")]
+    pub max_pods: Option<String>,
+    /// Name servers of pods with dnsPolicy ClusterFirst.
+    #[arg(long, value_name = "ADDRESS,…")]
+    pub cluster_dns: Option<String>,
+    /// Domain of the cluster [default: cluster.local]
+    #[arg(long, value_name = "DOMAIN")]
+    pub cluster_domain: Option<String>,
+    /// Any other flag of the kubelet that is a field of KubeletConfiguration; may be repeated.
+    #[arg(long, value_name = "FLAG=VALUE")]
+    pub kubelet_arg: Vec<String>,
+}
+
+impl KubeletArgs {
+    /// The flags that were given, by the kubelet's names.
+    pub fn named(&self) -> Vec<(&'static str, String)> {
+        let all = [
+            ("node-labels", &self.node_labels),
+            ("register-with-taints", &self.register_with_taints),
+            ("cloud-provider", &self.cloud_provider),
+            ("provider-id", &self.provider_id),
+            ("max-pods", &self.max_pods),
+            ("cluster-dns", &self.cluster_dns),
+            ("cluster-domain", &self.cluster_domain),
+        ];
+        all.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect()
+    }
+}
+
 /// `orlop agent`: what a flag leaves `None` (or empty) the configuration file may
 /// say, and after it the default named in the help.
 #[derive(Debug, Clone, Default, Args)]
@@ -362,14 +407,25 @@ pub struct AgentArgs {
     /// How to reach the API server whose pods to run; with it, pods of --manifests are static pods.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// Configuration file.
+    /// What to ask for the node's certificate with, while --kubeconfig is not there; it is written then.
     #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub bootstrap_kubeconfig: Option<PathBuf>,
+    /// Keys and certificates of the node [default: pki below --root-dir]
+    #[arg(long, value_name = "DIR")]
+    pub cert_dir: Option<PathBuf>,
+    /// File with OrlopConfiguration, KubeletConfiguration or KubeProxyConfiguration documents; a later one wins.
+    #[arg(long, value_name = "FILE")]
+    pub config: Vec<PathBuf>,
+    /// Folder of drop-ins: KubeletConfiguration documents in files NAME.conf, over those of --config.
+    #[arg(long, value_name = "DIR")]
+    pub config_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub kubelet_flags: KubeletArgs,
     /// Name of the node [default: the host's name]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", alias = "hostname-override")]
     pub node_name: Option<String>,
     /// Address of the node; again for the other family [default: that of the interface with the default route]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
     pub node_ip: Vec<IpAddr>,
     /// Range that pods get addresses from; again for the other family [default: 10.244.0.0/24]
     #[arg(long, value_name = "CIDR")]

@@ -11,6 +11,8 @@ use std::path::PathBuf;
 pub struct OrlopConfiguration {
     /// Folder of manifests.
     pub manifests: Option<PathBuf>,
+    /// How to reach the API server, if the node is part of a cluster.
+    pub kubeconfig: Option<PathBuf>,
     /// The node's name.
     pub node_name: Option<String>,
     /// The node's addresses, primary first.
