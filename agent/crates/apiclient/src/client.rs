@@ -4,7 +4,7 @@ use crate::connection::{Connections, Leased, Length};
 use crate::credentials::Credentials;
 use crate::error::{ApiError, Status};
 use crate::request::{DeleteOptions, ListOptions, Page, Patch};
-use crate::resource::{Collection, Object};
+use crate::resource::{Collection, Object, Resource};
 use crate::retry;
 use crate::settings::{Identity, Settings};
 use bytes::{Bytes, BytesMut};
@@ -12,8 +12,10 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Method, Url};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// The longest answer we hold: a list of 100,000 EndpointSlices fits twice.
 const BODY_BYTES_MAX: usize = 512 << 20;
@@ -29,6 +31,8 @@ pub struct Client {
 struct Shared {
     connections: Connections,
     credentials: Credentials,
+    /// How far the server was with a kind of object, and when we asked.
+    newest: Mutex<HashMap<Resource, (Instant, String)>>,
 }
 
 /// One request, ready to be sent as often as it takes.
@@ -67,7 +71,7 @@ impl Client {
         let timeout = settings.timeout;
         let credentials = Credentials::new(settings.bearer.clone());
         let connections = Connections::new(settings)?;
-        Ok(Self { shared: Arc::new(Shared { connections, credentials }), timeout })
+        Ok(Self { shared: Arc::new(Shared { connections, credentials, newest: Mutex::default() }), timeout })
     }
 
     /// The same client with another limit for one try of a call.
@@ -174,6 +178,20 @@ impl Client {
         let mut call = self.call(Method::GET, &segments, &[])?;
         call.url.set_query((!query.is_empty()).then_some(query));
         self.send(call).await.map(|(_, body)| body)
+    }
+
+    /// How far the server was with a kind of object at some moment after `since`, if anybody
+    /// asked. A version counts for all objects of a kind, so that hundreds of watches that
+    /// lost their connection together need not ask one by one.
+    pub(crate) fn newest_since(&self, resource: Resource, since: Instant) -> Option<String> {
+        let newest = self.shared.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        newest.get(&resource).filter(|(asked, _)| *asked >= since).map(|(_, version)| version.clone())
+    }
+
+    /// The server said how far it is when it was asked at that moment.
+    pub(crate) fn note_newest(&self, resource: Resource, asked: Instant, version: &str) {
+        let mut newest = self.shared.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        newest.insert(resource, (asked, version.to_owned()));
     }
 
     /// How long one try of a call may take.

@@ -40,4 +40,4 @@ pub use resource::{
     SERVICE_ACCOUNTS, SERVICES, SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS,
 };
 pub use settings::{Bearer, Identity, Pem, Plugin, PluginCluster, Secret, Settings};
-pub use watch::{Watch, WatchEvent, WatchHealth, WatchOptions, WatchState, watch};
+pub use watch::{Watch, WatchChange, WatchEvent, WatchHealth, WatchOptions, WatchState, watch};

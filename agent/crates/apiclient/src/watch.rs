@@ -8,7 +8,9 @@
 //! ```
 
 mod backoff;
+mod change;
 mod driver;
+mod failure;
 mod health;
 mod line;
 mod machine;
@@ -22,6 +24,7 @@ use std::hash::{BuildHasher, RandomState};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+pub use change::WatchChange;
 pub use health::{WatchHealth, WatchState};
 
 /// Events that wait for a slow reader before the server has to wait too.
@@ -89,6 +92,7 @@ impl Default for WatchOptions {
 #[derive(Debug)]
 pub struct Watch<T> {
     events: mpsc::Receiver<WatchEvent<T>>,
+    gather: change::Gather<T>,
     health: WatchHealth,
     driver: JoinHandle<()>,
 }
@@ -105,7 +109,7 @@ where
     let (sender, events) = mpsc::channel(EVENTS_WAITING_MAX);
     let health = WatchHealth::new();
     let driver = driver::Driver::new(client.clone(), of, options, health.clone());
-    Watch { events, health, driver: tokio::spawn(driver.run(sender)) }
+    Watch { events, gather: change::Gather::new(), health, driver: tokio::spawn(driver.run(sender)) }
 }
 
 impl<T> Watch<T> {
@@ -117,6 +121,18 @@ impl<T> Watch<T> {
     /// The next event if it is there already: to take what has gathered in one go.
     pub fn try_next(&mut self) -> Option<WatchEvent<T>> {
         self.events.try_recv().ok()
+    }
+
+    /// The next change, with a list in one piece. Cancelling it loses nothing. Do not mix it
+    /// with [`next`](Self::next), which would take events out of the middle of a list.
+    pub async fn next_change(&mut self) -> Option<WatchChange<T>> {
+        loop {
+            if let Some(change) = self.gather.pop() {
+                return Some(change);
+            }
+            let event = self.events.recv().await?;
+            self.gather.push(event);
+        }
     }
 
     /// How it goes; stays valid after the watch has ended.

@@ -1,7 +1,8 @@
 //! Does what the machine asks for, and delivers what comes.
 
+use super::failure::Failure;
 use super::line::Lines;
-use super::machine::{Ask, Failure, Machine, Seen, Step};
+use super::machine::{Ask, Machine, Seen, Step};
 use super::object::{Line, Meta, RawPage, ends_list, read};
 use super::{WatchEvent, WatchHealth, WatchOptions};
 use crate::client::{Answer, Call, Client, broken};
@@ -38,12 +39,15 @@ pub(super) struct Driver {
     health: WatchHealth,
     machine: Machine,
     started: Instant,
+    /// When we last lost sight of the server.
+    lost: Instant,
 }
 
 impl Driver {
     pub(super) fn new(client: Client, of: Collection, options: WatchOptions, health: WatchHealth) -> Self {
         let machine = Machine::new(options.streaming, options.page_items, options.seed);
-        Self { client, of, options, health, machine, started: Instant::now() }
+        let now = Instant::now();
+        Self { client, of, options, health, machine, started: now, lost: now }
     }
 
     pub(super) async fn run<T: DeserializeOwned>(mut self, out: Sender<WatchEvent<T>>) {
@@ -55,8 +59,13 @@ impl Driver {
                 () = out.closed() => return,
             }
             let done = match &ask {
-                Ask::Stream { .. } | Ask::Watch { .. } => self.stream(&ask, &out).await,
-                Ask::Page { .. } | Ask::Newest => self.page(&ask, &out).await,
+                Ask::Stream { .. } | Ask::Watch { .. } => {
+                    let done = self.stream(&ask, &out).await;
+                    self.lost = Instant::now();
+                    done
+                }
+                Ask::Page { .. } => self.page(&ask, &out).await,
+                Ask::Newest => Ok(self.newest(&ask).await),
             };
             match done {
                 Ok(following) => next = following,
@@ -75,7 +84,7 @@ impl Driver {
     }
 
     fn fail(&mut self, error: &ApiError) -> (Duration, Ask) {
-        let failure = self.classify(error);
+        let failure = Failure::of(error, self.machine.listing());
         let step = self.on(Seen::Failed(failure));
         let next = self.follow(step);
         // Expiry is part of a watch's life, a replaced connection is what we wanted, and pages do
@@ -106,34 +115,6 @@ impl Driver {
         let mut health = self.health.lock();
         if let Some(since) = health.down_since.take() {
             tracing::info!(watch = %self.of, down_ms = since.elapsed().as_millis(), "watch is back");
-        }
-    }
-
-    fn classify(&self, error: &ApiError) -> Failure {
-        match error {
-            ApiError::Status { status, .. } => self.classify_status(status),
-            ApiError::Replaced { .. } => Failure::Replaced,
-            ApiError::NoListEnd { .. } => Failure::NotStreaming,
-            ApiError::Transport { .. } | ApiError::Timeout { .. } | ApiError::HalfLine { .. } => Failure::Away,
-            _ => Failure::Other,
-        }
-    }
-
-    fn classify_status(&self, status: &Status) -> Failure {
-        let retry_after = status.retry_after;
-        match status.code {
-            _ if status.is_version_too_large() => Failure::VersionTooLarge { retry_after },
-            _ if status.is_gone() => Failure::Gone,
-            401 => Failure::Unauthorized,
-            429 => Failure::Busy { retry_after },
-            500.. if retry_after.is_some() => Failure::Busy { retry_after },
-            // A proxy without a server behind it: the server is away.
-            502..=504 => Failure::Away,
-            // What servers say that do not know sendInitialEvents, or know it and refuse it.
-            400 | 405 | 422 | 501 if self.machine.listing() => Failure::NotStreaming,
-            // What Kubernetes 1.36 says on an etcd before 3.4.31, in the stream.
-            500 if self.machine.listing() && status.message.contains("RequestWatchProgress") => Failure::NotStreaming,
-            _ => Failure::Other,
         }
     }
 
@@ -168,12 +149,39 @@ impl Driver {
         self.client.call(Method::GET, &self.of.segments()?, &query)
     }
 
-    async fn page<T: DeserializeOwned>(&mut self, ask: &Ask, out: &Sender<WatchEvent<T>>) -> Next {
-        let fetched = match self.request(ask) {
-            Ok(call) => self.client.send(call).await,
-            Err(error) => Err(error),
+    async fn fetch(&self, ask: &Ask) -> Result<(String, Bytes), ApiError> {
+        self.client.send(self.request(ask)?).await
+    }
+
+    /// How far the server is.
+    async fn newest(&mut self, ask: &Ask) -> (Duration, Ask) {
+        let resource = self.of.resource();
+        let asked = Instant::now();
+        let (call, version) = match self.client.newest_since(resource, self.lost) {
+            Some(version) => (format!("GET {}", self.of), version),
+            None => {
+                let fetched = self.fetch(ask).await;
+                let read = fetched.and_then(|(call, body)| {
+                    let version = decode_page(&call, &body)?.metadata.resource_version;
+                    self.client.note_newest(resource, asked, &version);
+                    Ok((call, version))
+                });
+                match read {
+                    Ok(read) => read,
+                    Err(error) => {
+                        self.lost = Instant::now();
+                        return self.fail(&error);
+                    }
+                }
+            }
         };
-        let (call, body) = match fetched {
+        let step = self.on(Seen::Newest { version: &version });
+        self.note_went_back(&call, &version, &step);
+        self.follow(step)
+    }
+
+    async fn page<T: DeserializeOwned>(&mut self, ask: &Ask, out: &Sender<WatchEvent<T>>) -> Next {
+        let (call, body) = match self.fetch(ask).await {
             Ok(fetched) => fetched,
             Err(error) => return Ok(self.fail(&error)),
         };
@@ -181,11 +189,6 @@ impl Driver {
             Ok(page) => page,
             Err(error) => return Ok(self.fail(&error)),
         };
-        if *ask == Ask::Newest {
-            let step = self.on(Seen::Newest { version: &page.metadata.resource_version });
-            self.note_went_back(&call, &page.metadata.resource_version, &step);
-            return Ok(self.follow(step));
-        }
         let more = page.metadata.r#continue.filter(|token| !token.is_empty());
         let step = self.on(Seen::Page { version: &page.metadata.resource_version, more });
         if step.begin {

@@ -6,6 +6,7 @@
 //! backup, would otherwise keep silent until its versions have passed ours.
 
 use super::backoff::Backoff;
+use super::failure::Failure;
 use std::time::Duration;
 
 /// client-go's bounds for `timeoutSeconds`.
@@ -55,27 +56,6 @@ pub(super) enum Seen<'a> {
     Ended,
     /// The request or the stream failed.
     Failed(Failure),
-}
-
-/// Why, as far as it matters here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// No connection, a broken one, half a line, no answer: nobody knows what the server was doing meanwhile.
-    Away,
-    /// We closed the connection ourselves.
-    Replaced,
-    /// The version or the continue token has expired.
-    Gone,
-    /// The server has not reached our version.
-    VersionTooLarge { retry_after: Option<Duration> },
-    /// The credential was refused.
-    Unauthorized,
-    /// The server wants us to come back later.
-    Busy { retry_after: Option<Duration> },
-    /// The server does not do streaming lists, or says nonsense when asked for one.
-    NotStreaming,
-    /// Anything else.
-    Other,
 }
 
 /// What follows.

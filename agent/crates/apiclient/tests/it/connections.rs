@@ -139,7 +139,7 @@ async fn a_cut_connection_is_made_again() {
 /// More watches than a connection may have streams, and calls besides.
 #[tokio::test]
 async fn hundreds_of_watches_do_not_starve_each_other_or_calls() {
-    let (server, _wire, settings) = behind_a_wire().await;
+    let (server, wire, settings) = behind_a_wire().await;
     let client = Client::new(settings).unwrap();
     let mut all: Vec<_> = (0..250)
         .map(|n| {
@@ -153,5 +153,13 @@ async fn hundreds_of_watches_do_not_starve_each_other_or_calls() {
     client.get_raw("/?limit=1").await.unwrap();
     let connections = server.asked().iter().map(|asked| asked.connection).max().unwrap();
     assert!(connections >= 4, "{connections}");
-    drop(all);
+    // All at once they come back, and ask together how far the server is.
+    let before = server.asked().len();
+    wire.cut();
+    for events in &mut all {
+        expect(events, &["applied a=6"]).await;
+    }
+    let asked = server.asked().split_off(before);
+    let questions = asked.iter().filter(|asked| asked.label.contains("limit=1")).count();
+    assert!((1..250).contains(&questions), "{questions}");
 }
