@@ -123,7 +123,9 @@ impl Node {
         before: &PodStatus,
         now: Timestamp,
     ) -> PodStatus {
-        let cx = orlop_pod::StatusContext { host_ips: &self.config.node_ips, previous: Some(before), api: None };
+        let api = self.cluster.as_ref().and_then(|cluster| cluster.pods.object(&want.uid));
+        let host_ips = &self.config.node_ips;
+        let cx = orlop_pod::StatusContext { host_ips, previous: Some(before), api: api.as_deref() };
         orlop_pod::status(want, seen, plan, &cx, now)
     }
 

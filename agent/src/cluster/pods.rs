@@ -67,7 +67,7 @@ impl ApiPods {
     /// All pods that are to run, by namespace and name.
     pub fn wanted(&self) -> Vec<Arc<PodSource>> {
         let mut all: Vec<_> = self.lock().pods.values().map(|pod| Arc::clone(&pod.source)).collect();
-        all.sort_by(|a, b| key(&a.pod).cmp(&key(&b.pod)));
+        all.sort_by_key(|source| key(&source.pod));
         all
     }
 

@@ -7,14 +7,15 @@ use orlop_lb::{LeanEndpointSlice, LeanService};
 use orlop_model::EventKind;
 use std::sync::Arc;
 
-/// What kube-proxy leaves out of its watches (pkg/proxy: another proxy's, and headless ones).
+/// Slices that kube-proxy leaves out of its watch: another proxy's, and of headless Services.
 const OURS: &str = "!service.kubernetes.io/service-proxy-name,!service.kubernetes.io/headless";
 
 /// Follows both for ever; the maps are opened once both lists were whole.
 pub(super) async fn follow(node: Arc<Node>, client: Client) {
-    let options = || WatchOptions::new(Selectors::labels(OURS));
-    let mut services = watch::<LeanService>(&client, SERVICES.everywhere(), options());
-    let mut slices = watch::<LeanEndpointSlice>(&client, ENDPOINT_SLICES.everywhere(), options());
+    // Of Services all are asked for: pods' variables name also those of another proxy.
+    let mut services = watch::<LeanService>(&client, SERVICES.everywhere(), WatchOptions::default());
+    let options = WatchOptions::new(Selectors::labels(OURS));
+    let mut slices = watch::<LeanEndpointSlice>(&client, ENDPOINT_SLICES.everywhere(), options);
     let (mut services_whole, mut slices_whole, mut open) = (false, false, false);
     loop {
         tokio::select! {

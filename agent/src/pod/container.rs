@@ -12,8 +12,8 @@ use orlop_image::{ImageRecord, RootAccess, Rootfs};
 use orlop_model::{
     ContainerDesired, ContainerId, EventKind, MountPropagation, PodDesired, SeccompProfile, TerminationMessagePolicy,
 };
-use orlop_pod::Backoff;
 use orlop_pod::env::{self, EnvContext, EnvError, ResolvedEnv};
+use orlop_pod::{Backoff, ObservedUser};
 use orlop_runtime::{
     Databases, ImageRun, Monitor, Mount, NamespacePaths, SpecInput, build_spec, check_non_root, host_devices,
     localhost_seccomp, oom_score_adj, resolve_user,
@@ -66,6 +66,7 @@ struct Prepared {
     id: ContainerId,
     bundle: PathBuf,
     termination_log: PathBuf,
+    user: ObservedUser,
 }
 
 /// Starts the attempt.
@@ -85,7 +86,11 @@ pub(crate) async fn start(node: &Arc<Node>, request: StartRequest) -> Result<Sta
     let (pod, container) = (&request.pod, &request.container);
     let cgroup = node.cgroups.pod(&pod.uid, pod.qos);
     let extra = cgroup.container_procs(&prepared.id).map_err(|e| StepError::new("CreateContainerError", &e))?;
-    let note = AttemptNote { image_id: Some(request.image.id.to_string()), backoff: request.backoff };
+    let note = AttemptNote {
+        image_id: Some(request.image.id.to_string()),
+        backoff: request.backoff,
+        user: Some(prepared.user),
+    };
     let create = CreateContainer {
         id: prepared.id.clone(),
         name: container.name.clone(),
@@ -153,13 +158,13 @@ fn prepare(node: &Node, request: &StartRequest, objects: &PodObjects) -> Result<
     // Writable even for a read-only root: the spec makes it read-only once the
     // mount points have been made.
     let root = rootfs.mount(&node.images, &request.image, RootAccess::ReadWrite).map_err(|e| create_error(&e))?;
-    let made = spec(node, request, &resolved, &mounts, &root, &id).and_then(|spec| {
+    let made = spec(node, request, &resolved, &mounts, &root, &id).and_then(|(spec, user)| {
         let bundle = node.config.pod_run(pod.uid.as_str()).join("bundles").join(id.as_str());
         write_bundle(&bundle, &spec).map_err(|e| create_error(&e))?;
-        Ok(bundle)
+        Ok((bundle, user))
     });
     match made {
-        Ok(bundle) => Ok(Prepared { id, bundle, termination_log }),
+        Ok((bundle, user)) => Ok(Prepared { id, bundle, termination_log, user }),
         Err(error) => {
             remove_one(node, pod, &id, &mut Vec::new());
             Err(error)
@@ -226,7 +231,7 @@ fn spec(
     mounts: &[Mount],
     root: &Path,
     id: &ContainerId,
-) -> Result<Spec, StepError> {
+) -> Result<(Spec, ObservedUser), StepError> {
     let failed = |error: &dyn std::error::Error| StepError::new("CreateContainerConfigError", error);
     let (pod, container, config) = (&request.pod, &request.container, &request.image.config);
     let databases = Databases::read(root).map_err(|e| failed(&e))?;
@@ -267,7 +272,8 @@ fn spec(
         devices: &devices,
         rlimits: &[],
     };
-    build_spec(&input).map_err(|e| failed(&e))
+    let spec = build_spec(&input).map_err(|e| failed(&e))?;
+    Ok((spec, ObservedUser { uid: user.uid, gid: user.gid, groups: user.groups }))
 }
 
 fn write_bundle(bundle: &Path, spec: &Spec) -> std::io::Result<()> {

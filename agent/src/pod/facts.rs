@@ -75,7 +75,7 @@ pub(crate) fn started(seen: &mut ContainerObserved, attempt: &AttemptRecord) {
         seen.life = record::lifecycle(attempt);
     }
     let note: record::AttemptNote = serde_json::from_value(attempt.meta.clone()).unwrap_or_default();
-    seen.image_id = note.image_id;
+    (seen.image_id, seen.user) = (note.image_id, note.user);
 }
 
 /// The agent could not even ask for it, for the `failures`th time in a row.

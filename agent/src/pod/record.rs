@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use orlop_model::{ContainerId, ContainerName, Deletion};
-use orlop_pod::{Backoff, ContainerObserved, Lifecycle, ProbeResults, Termination};
+use orlop_pod::{Backoff, ContainerObserved, Lifecycle, ObservedUser, ProbeResults, Termination};
 use orlop_wire::{AttemptRecord, ContainerStatus};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -117,7 +117,7 @@ impl PodRecord {
             seen.life = lifecycle(record);
             seen.attempt = Some(record.attempt);
             seen.backoff = note.backoff;
-            seen.image_id = note.image_id;
+            (seen.image_id, seen.user) = (note.image_id, note.user);
             seen.earlier_sandbox = !present.contains(&record.id);
             if seen.earlier_sandbox {
                 super::facts::lose(seen, now);
@@ -159,6 +159,8 @@ pub(crate) struct AttemptNote {
     pub image_id: Option<String>,
     /// Back-off it was started under.
     pub backoff: Option<Backoff>,
+    /// Whom its first process runs as.
+    pub user: Option<ObservedUser>,
 }
 
 /// How an attempt that no longer runs ended; `None` while it runs.

@@ -255,11 +255,7 @@ impl Worker {
 
     fn hear(&mut self, message: Message) {
         match message {
-            Message::Want(want, source) => {
-                self.want = PodDesired { deletion: self.want.deletion, ..*want };
-                (self.record.pod, self.record.origin) = (source.pod.clone(), source.origin.clone());
-                self.save_record();
-            }
+            Message::Want(want, source) => self.change(*want, &source),
             Message::Delete { grace_secs } => self.delete(grace_secs),
             Message::Probe(name, id, results) => {
                 let seen = self.container(&name);
@@ -270,15 +266,34 @@ impl Worker {
             }
             Message::ObjectsChanged => {
                 facts::retry_now(&mut self.seen);
-                if matches!(self.seen.volumes, Step::Ready) && self.want.deletion.is_none() {
-                    let (node, want, origin) = (Arc::clone(&self.node), self.want.clone(), self.record.origin.clone());
-                    self.steps.spawn(async move {
-                        refresh(&node, &want, &origin).await;
-                        Done::Refreshed
-                    });
-                }
+                self.refresh_volumes();
             }
             Message::ImagesChanged => facts::retry_images_now(&mut self.seen),
+        }
+    }
+
+    /// Labels, annotations, an image: what may change while the pod runs.
+    fn change(&mut self, want: PodDesired, source: &PodSource) {
+        for (name, why) in orlop_pod::redefined(&self.want, &want) {
+            let seen = self.container(&name);
+            if matches!(seen.life, Lifecycle::Running { .. }) {
+                seen.probes.kill = Some(why);
+            }
+        }
+        self.want = PodDesired { deletion: self.want.deletion, ..want };
+        (self.record.pod, self.record.origin) = (source.pod.clone(), source.origin.clone());
+        self.save_record();
+        self.refresh_volumes();
+    }
+
+    /// Files made of objects, or of the pod itself, follow them.
+    fn refresh_volumes(&mut self) {
+        if matches!(self.seen.volumes, Step::Ready) && self.want.deletion.is_none() {
+            let (node, want, origin) = (Arc::clone(&self.node), self.want.clone(), self.record.origin.clone());
+            self.steps.spawn(async move {
+                refresh(&node, &want, &origin).await;
+                Done::Refreshed
+            });
         }
     }
 

@@ -158,7 +158,7 @@ impl Default for ContainerObserved {
 }
 
 /// A container's user, resolved from the pod, the image and its user database.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ObservedUser {
     /// User.
     pub uid: u32,
