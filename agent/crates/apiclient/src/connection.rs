@@ -265,6 +265,9 @@ fn build(settings: &Settings, base: &Url, identity: Option<&Identity>) -> Result
             });
         }
         builder = builder.tls_certs_only(certificates);
+    } else if base.scheme() == "http" {
+        // The system's authorities are not needed, and need not be there.
+        builder = builder.tls_certs_only([]);
     }
     if let Some(identity) = identity {
         builder = builder.identity(read_identity(identity)?);
