@@ -6,6 +6,7 @@ mod cluster;
 mod config;
 mod counters;
 mod events;
+mod identity;
 mod manifest;
 mod node;
 mod pod;

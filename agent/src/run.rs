@@ -5,6 +5,7 @@ use crate::cli::{AgentArgs, LogFormat};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::events::EventLog;
+use crate::identity;
 use crate::manifest::{ManifestSet, watch_folder};
 use crate::node::Node;
 use crate::pod::{Pods, recover};
@@ -15,7 +16,6 @@ use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::SigSet;
-use orlop_apiclient::{Client, Kubeconfig};
 use orlop_cni::{Ipam, PodNetwork};
 use orlop_datapath::Datapath;
 use orlop_image::{ImageStore, PullOptions, Puller, node_credential_files};
@@ -70,7 +70,10 @@ async fn run(config: Config) -> Result<()> {
         // Its other end goes at once: nothing ever comes.
         None => watch::Sender::new(ManifestSet::default()).subscribe(),
     };
-    let cluster = connect(&config)?;
+    let (cluster, identity) = match identity::connect(&config, Timestamp::now())? {
+        Some((client, identity)) => (Some(Cluster::new(client)), Some(identity)),
+        None => (None, None),
+    };
     let node = Arc::new(set_up(config, cluster).await?);
     let mut uplinks = Uplinks::default();
     uplinks.attach(&node);
@@ -78,9 +81,9 @@ async fn run(config: Config) -> Result<()> {
     take(&node, first, false);
     recover(&node).await;
     node.pods.reconcile(&node);
-    match &node.cluster {
-        Some(cluster) => {
-            cluster.follow(&node);
+    match node.cluster.clone().zip(identity) {
+        Some((cluster, identity)) => {
+            tokio::spawn(identity.keep(Arc::clone(&node), cluster));
             tracing::info!(node = %node_name, "the node runs");
         }
         None => {
@@ -197,16 +200,6 @@ async fn set_up(config: Config, cluster: Option<Arc<Cluster>>) -> Result<Node> {
         files: NodeFiles::of_this_machine(),
         config,
     })
-}
-
-/// The cluster that the configuration names, if it does.
-fn connect(config: &Config) -> Result<Option<Arc<Cluster>>> {
-    let Some(path) = &config.kubeconfig else { return Ok(None) };
-    let kubeconfig = Kubeconfig::read(path)?;
-    for warning in kubeconfig.warnings() {
-        tracing::warn!(file = %path.display(), warning, "kubeconfig");
-    }
-    Ok(Some(Cluster::new(Client::new(kubeconfig.settings()?)?)))
 }
 
 fn puller(config: &Config, images: &ImageStore) -> Puller {
