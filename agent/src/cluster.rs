@@ -14,11 +14,13 @@
 mod mirrors;
 mod objects;
 mod pods;
+mod registration;
 mod report;
 mod services;
 mod tokens;
 
 pub(crate) use objects::Held;
+pub(crate) use registration::{NodeSettings, leases_file, remembered};
 pub(crate) use report::{Subject, reject, remove};
 
 use crate::node::Node;
@@ -27,6 +29,7 @@ use objects::ObjectCache;
 use orlop_apiclient::{Client, PODS, Selectors, WatchOptions, watch};
 use orlop_model::PodUid;
 use pods::ApiPods;
+use registration::Registration;
 use report::ReportCounters;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -45,6 +48,8 @@ pub(crate) struct Cluster {
     pub tokens: Tokens,
     /// What was written of pods.
     pub report: ReportCounters,
+    /// The Node and its Lease.
+    pub registration: Registration,
     /// The Node object, once it is registered.
     pub registered: signal::Sender<Option<Arc<k8s_openapi::api::core::v1::Node>>>,
     /// Pods that a task of their own finishes at the API server.
@@ -62,6 +67,7 @@ impl Cluster {
             objects: ObjectCache::new(client.clone(), tell.clone()),
             tokens: Tokens::new(client.clone(), tell),
             report: ReportCounters::default(),
+            registration: Registration::default(),
             registered: signal::Sender::new(None),
             finishing: Mutex::default(),
             changed: Mutex::new(Some(changed)),
@@ -71,6 +77,7 @@ impl Cluster {
 
     /// Begins to follow the cluster, for ever.
     pub fn follow(self: &Arc<Self>, node: &Arc<Node>) {
+        tokio::spawn(registration::follow(Arc::clone(node), Arc::clone(self)));
         tokio::spawn(follow_pods(Arc::clone(node), Arc::clone(self)));
         tokio::spawn(services::follow(Arc::clone(node), self.client.clone()));
         tokio::spawn(mirrors::follow(Arc::clone(node), Arc::clone(self)));

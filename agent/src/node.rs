@@ -5,7 +5,7 @@ mod objects;
 mod wanted;
 
 use crate::api::{ImageView, NodeView};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, NodeSettings};
 use crate::config::Config;
 use crate::events::EventLog;
 use crate::manifest::ManifestSet;
@@ -34,6 +34,8 @@ pub(crate) use objects::PodObjects;
 pub(crate) struct Node {
     /// What the agent was told.
     pub config: Config,
+    /// How it shows itself to the cluster.
+    pub settings: NodeSettings,
     /// Since when it runs.
     pub started: Timestamp,
     /// The machine.
@@ -104,13 +106,14 @@ impl Node {
         self.images.require(image)
     }
 
-    /// What stands for limits that containers do not give.
+    /// What pods may ask for, which also stands for limits that containers do not give.
     pub fn allocatable(&self) -> NodeAllocatable {
+        let left = orlop_node::allocatable(&self.known_facts());
         NodeAllocatable {
-            cpu_milli: u64::from(self.facts.cpus) * 1000,
-            memory: self.facts.memory_bytes,
-            ephemeral_storage: self.storage_bytes(),
-            pods: 110,
+            cpu_milli: left.cpu_milli,
+            memory: left.memory_bytes,
+            ephemeral_storage: left.storage_bytes.unwrap_or(0),
+            pods: left.pods,
         }
     }
 
@@ -204,17 +207,23 @@ impl Node {
             }
         });
         let mut problems: Vec<Event> = problems.collect();
-        problems.extend(self.events.of("Node"));
+        let (normal, warnings): (Vec<Event>, Vec<Event>) =
+            self.events.of("Node").into_iter().partition(|event| event.kind == EventKind::Normal);
+        problems.extend(warnings);
+        let mut events = self.events.starting_with("Service ");
+        if !normal.is_empty() {
+            events.insert("Node".to_owned(), normal);
+        }
         NodeView {
             name: self.config.node_name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: self.started,
             addresses: self.config.node_ips.clone(),
-            pod_cidrs: self.config.pod_cidrs.iter().map(ToString::to_string).collect(),
+            pod_cidrs: self.pod_ranges().iter().map(ToString::to_string).collect(),
             service_cidr: Some(self.config.service_cidr.to_string()),
             manifests: self.config.manifests.clone(),
             problems,
-            events: self.events.starting_with("Service "),
+            events,
         }
     }
 
@@ -232,12 +241,20 @@ impl Node {
             .collect()
     }
 
+    /// Images came or went: the API server hears of it now.
+    pub fn show_images(&self) {
+        if let Some(cluster) = &self.cluster {
+            cluster.registration.wake();
+        }
+    }
+
     /// Loads images from a layout or an archive.
     ///
     /// # Errors
     /// Names the path and what is wrong with it.
     pub fn load_images(&self, path: &Path, name: Option<&str>) -> Result<Vec<ImageView>> {
         let loaded = self.images.load(path, name).with_context(|| format!("load {}", path.display()))?;
+        self.show_images();
         Ok(loaded.iter().map(|image| image_view(image, 0)).collect())
     }
 }

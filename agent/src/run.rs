@@ -2,7 +2,7 @@
 //! to stop. Pods go on without it.
 
 use crate::cli::{AgentArgs, LogFormat};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, NodeSettings, leases_file, remembered};
 use crate::config::Config;
 use crate::events::EventLog;
 use crate::identity;
@@ -171,8 +171,11 @@ async fn set_up(config: Config, cluster: Option<Arc<Cluster>>) -> Result<Node> {
     let cgroups = CgroupRoot::open(CgroupMounts::detect()?, &config.cgroup_root).context("open the cgroup root")?;
     cgroups.make_kubepods().context("make the pods' cgroups")?;
     let monitor_procs = cgroups.monitors().context("make the monitors' cgroup")?;
-    let ipam =
-        Ipam::open(&config.state_dir.join("leases.json"), &config.pod_cidrs).context("open the address leases")?;
+    let ranges = match config.pod_cidrs.as_slice() {
+        [] => remembered(&config.state_dir),
+        told => told.to_vec(),
+    };
+    let ipam = Ipam::open(&leases_file(&config.state_dir), &ranges).context("open the address leases")?;
     let network = PodNetwork::open(Netns::current()?).context("open the pod network")?;
     let network = network.with_node_ips(config.node_ips.clone());
     network.prepare_node().await.context("prepare the node's network namespace")?;
@@ -180,6 +183,7 @@ async fn set_up(config: Config, cluster: Option<Arc<Cluster>>) -> Result<Node> {
     let datapath = Arc::new(datapath);
     Ok(Node {
         started: Timestamp::now(),
+        settings: NodeSettings::of(&config),
         facts: NodeFacts::read()?,
         events,
         images,

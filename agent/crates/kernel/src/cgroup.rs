@@ -94,6 +94,38 @@ impl CgroupRoot {
         Ok(())
     }
 
+    /// Limits all pods together: thousandths of a CPU as a share, bytes of memory, and
+    /// tasks. No CPU quota: what others leave idle, pods may use.
+    ///
+    /// # Errors
+    /// Names file and value; v1 refuses a limit of memory that is in use already.
+    pub fn limit_pods(&self, cpu_milli: u64, memory_bytes: u64, pids: u64) -> Result<(), KernelError> {
+        let (shares, memory, pids) = (cpu_shares(cpu_milli), memory_bytes.to_string(), pids.to_string());
+        for dir in self.dirs("kubepods") {
+            match &dir.kind {
+                Kind::V2 => {
+                    dir.set("cpu", "cpu.weight", &cpu_weight(shares).to_string())?;
+                    dir.set("memory", "memory.max", &memory)?;
+                    dir.set("pids", "pids.max", &pids)?;
+                }
+                Kind::V1(of) => {
+                    let has = |controller| of.iter().any(|c| c == controller);
+                    if has("cpu") {
+                        dir.set("cpu", "cpu.shares", &shares.to_string())?;
+                    }
+                    if has("memory") {
+                        dir.set("memory", "memory.limit_in_bytes", &memory)?;
+                    }
+                    if has("pids") {
+                        dir.set("pids", "pids.max", &pids)?;
+                    }
+                }
+                Kind::UnifiedOnly => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Makes a pod's cgroup (again is fine) and sets its limits. `pids_max` is the
     /// node's `podPidsLimit`.
     ///
