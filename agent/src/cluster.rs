@@ -11,6 +11,7 @@
 //! All of it waits out an API server that is away: pods and Services go on as they were
 //! told last.
 
+mod events;
 mod mirrors;
 mod objects;
 mod pods;
@@ -19,12 +20,15 @@ mod report;
 mod services;
 mod tokens;
 
+pub(crate) use events::EventSender;
 pub(crate) use objects::Held;
 pub(crate) use registration::{NodeSettings, leases_file, remembered};
 pub(crate) use report::{Subject, reject, remove};
 
 use crate::node::Node;
 use crate::pod::PodSnapshot;
+use events::{EventLimits, EventWriter};
+use k8s_openapi::api::core::v1::Node as ApiNode;
 use objects::ObjectCache;
 use orlop_apiclient::{Client, PODS, Selectors, WatchOptions, watch};
 use orlop_model::PodUid;
@@ -51,7 +55,7 @@ pub(crate) struct Cluster {
     /// The Node and its Lease.
     pub registration: Registration,
     /// The Node object, once it is registered.
-    pub registered: signal::Sender<Option<Arc<k8s_openapi::api::core::v1::Node>>>,
+    pub registered: signal::Sender<Option<Arc<ApiNode>>>,
     /// Pods that a task of their own finishes at the API server.
     finishing: Mutex<BTreeSet<PodUid>>,
     /// Pods whose objects or tokens changed.
@@ -77,6 +81,9 @@ impl Cluster {
 
     /// Begins to follow the cluster, for ever.
     pub fn follow(self: &Arc<Self>, node: &Arc<Node>) {
+        let name = &node.config.node_name;
+        node.events.forward(EventWriter::start(self.client.clone(), name, EventLimits::default()), name);
+        tokio::spawn(name_node_events(Arc::clone(node), self.registered.subscribe()));
         tokio::spawn(registration::follow(Arc::clone(node), Arc::clone(self)));
         tokio::spawn(follow_pods(Arc::clone(node), Arc::clone(self)));
         tokio::spawn(services::follow(Arc::clone(node), self.client.clone()));
@@ -116,6 +123,19 @@ impl Cluster {
             work.await;
             cluster.finishing.lock().expect("no panic while it is held").remove(&uid);
         });
+    }
+}
+
+/// Events of the node bear its UID.
+async fn name_node_events(node: Arc<Node>, mut registered: signal::Receiver<Option<Arc<ApiNode>>>) {
+    loop {
+        let uid = registered.borrow_and_update().as_ref().and_then(|node| node.metadata.uid.clone());
+        if let Some(uid) = uid {
+            node.events.registered(&uid);
+        }
+        if registered.changed().await.is_err() {
+            return;
+        }
     }
 }
 

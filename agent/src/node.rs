@@ -7,7 +7,7 @@ mod wanted;
 use crate::api::{ImageView, NodeView};
 use crate::cluster::{Cluster, NodeSettings};
 use crate::config::Config;
-use crate::events::EventLog;
+use crate::events::{About, EventLog};
 use crate::manifest::ManifestSet;
 use crate::pod::{PodSource, Pods};
 use crate::services::Services;
@@ -19,7 +19,7 @@ use orlop_datapath::Datapath;
 use orlop_image::{ImageRecord, ImageStore, Puller};
 use orlop_kernel::{CgroupRoot, NodeFacts};
 use orlop_lb::{NamedPort, PodEndpoint, ServiceCidr};
-use orlop_model::{Event, EventKind, ImageRef, NodeAllocatable, PodDesired};
+use orlop_model::{ContainerName, Event, EventKind, ImageRef, NodeAllocatable, PodDesired};
 use orlop_pod::{AdmitContext, Lifecycle, PodObserved, PodPlan, SandboxState};
 use orlop_runtime::HostCapabilities;
 use orlop_volume::NodeFiles;
@@ -93,7 +93,27 @@ impl Node {
 
     /// Records an event of a pod.
     pub fn pod_event(&self, pod: &PodDesired, kind: EventKind, reason: &str, message: impl Into<String>) {
+        self.events.tell(&About::pod(pod), kind, reason, message);
+    }
+
+    /// Records an event that only concerns who looks after this node: it stays here.
+    pub fn own_event(&self, pod: &PodDesired, kind: EventKind, reason: &str, message: impl Into<String>) {
         self.events.record(&pod_object(pod), kind, reason, message);
+    }
+
+    /// Records an event of a container.
+    pub fn container_event(
+        &self,
+        pod: &PodDesired,
+        container: &ContainerName,
+        kind: EventKind,
+        reason: &str,
+        message: impl Into<String>,
+    ) {
+        match pod.container(container) {
+            Some(container) => self.events.tell(&About::container(pod, container), kind, reason, message),
+            None => self.pod_event(pod, kind, reason, message),
+        }
     }
 
     /// Events of a pod, oldest first.

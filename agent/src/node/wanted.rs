@@ -2,6 +2,7 @@
 
 use super::Node;
 use crate::cluster::{Cluster, Subject, reject, remove};
+use crate::events::About;
 use crate::pod::{Given, Origin, PodRecord, PodSnapshot, PodSource};
 use jiff::Timestamp;
 use orlop_model::{EventKind, PodDesired, PodUid, Taint, TaintEffect};
@@ -88,8 +89,8 @@ impl Node {
 
     fn refuse(&self, cluster: &Arc<Cluster>, source: &PodSource, refusal: &Refusal) {
         let Some(subject) = Subject::of_source(source) else { return };
-        let object = format!("Pod {}", subject.key);
-        self.events.record(&object, EventKind::Warning, &refusal.reason, refusal.message.clone());
+        let about = About::refused(&subject.key, subject.uid.as_str());
+        self.events.tell(&about, EventKind::Warning, &refusal.reason, refusal.message.clone());
         let status = refusal.status(source.pod.metadata.generation, Timestamp::now());
         let cluster_too = Arc::clone(cluster);
         cluster.once(&subject.uid.clone(), reject(cluster_too, subject, status));

@@ -2,8 +2,7 @@
 //! `orlop_pod::Prober` when to probe and tells the worker when a result changed.
 
 use super::worker::Message;
-use crate::events::EventLog;
-use crate::node::pod_object;
+use crate::events::{About, EventLog};
 use jiff::Timestamp;
 use orlop_model::{ContainerDesired, ContainerId, ContainerName, EventKind, PodDesired, Probe, ProbeAction, ProbeKind};
 use orlop_pod::{Lifecycle, PodObserved, ProbeEffect, Prober};
@@ -33,7 +32,7 @@ pub(crate) struct Probers {
 
 /// What a prober works with.
 struct Subject {
-    object: String,
+    about: About,
     container: ContainerDesired,
     id: ContainerId,
     ip: IpAddr,
@@ -68,7 +67,7 @@ impl Probers {
             self.stop(&container.name);
             let prober = Prober::resumed(container, *started, observed.probes.clone());
             let subject = Subject {
-                object: pod_object(want),
+                about: About::container(want, container),
                 container: container.clone(),
                 id: id.clone(),
                 ip,
@@ -137,7 +136,7 @@ enum Trouble {
 }
 
 fn judge(subject: &Subject, kind: ProbeKind, result: Result<(), Trouble>) -> Option<bool> {
-    let event = |message: String| subject.events.record(&subject.object, EventKind::Warning, "Unhealthy", message);
+    let event = |message: String| subject.events.tell(&subject.about, EventKind::Warning, "Unhealthy", message);
     match result {
         Ok(()) => Some(true),
         Err(Trouble::Failed(why)) => {
@@ -145,7 +144,7 @@ fn judge(subject: &Subject, kind: ProbeKind, result: Result<(), Trouble>) -> Opt
             Some(false)
         }
         Err(Trouble::Errored(why)) => {
-            event(format!("{} probe errored: {why}", kind.as_str()));
+            event(format!("{} probe errored and resulted in unknown state: {why}", kind.as_str()));
             None
         }
     }

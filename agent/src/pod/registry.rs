@@ -193,11 +193,11 @@ impl Pods {
             return;
         }
         if let Origin::File(path) = &source.origin {
-            node.pod_event(want, EventKind::Normal, "Accepted", format!("Accepted from {}", path.display()));
+            node.own_event(want, EventKind::Normal, "Accepted", format!("Accepted from {}", path.display()));
         }
         let record = PodRecord::new(source);
         if let Err(error) = record.save(&node.config.record(uid.as_str())) {
-            node.pod_event(want, EventKind::Warning, "FailedSaveRecord", format!("{error:#}"));
+            node.own_event(want, EventKind::Warning, "FailedSaveRecord", format!("{error:#}"));
         }
         let seen = PodObserved {
             accepted: record.accepted,

@@ -179,7 +179,7 @@ impl Worker {
             }
             PodAction::StartContainer { name, attempt, backoff } => self.begin_start(name, attempt, backoff),
             PodAction::StopContainer { id, name, grace_secs, why } => {
-                self.event(EventKind::Normal, "Killing", why);
+                self.container_event(&name, EventKind::Normal, "Killing", why);
                 let stopping = Stopping { since: now, grace_secs, killed: false };
                 self.container(&name).stopping = Some(stopping);
                 // Out of the Services before it hears of its end.
@@ -207,7 +207,7 @@ impl Worker {
                 });
             }
             PodAction::Fail { reason, message } => {
-                self.event(EventKind::Warning, &reason, message.clone());
+                self.event(EventKind::Normal, &reason, message.clone());
                 self.record.failed = Some((reason.clone(), message.clone()));
                 self.seen.failed = Some((reason, message));
                 self.save_record();
@@ -329,11 +329,11 @@ impl Worker {
             }
             Some(MonitorEvent::LogTrouble { id, message, lost_bytes }) => {
                 let text = format!("container {id}: {message} ({lost_bytes} bytes of its log are lost)");
-                self.event(EventKind::Warning, "LogWriteFailed", text);
+                self.node.own_event(&self.want, EventKind::Warning, "LogWriteFailed", text);
             }
             Some(MonitorEvent::Gone) | None => {
                 self.event(
-                    EventKind::Warning,
+                    EventKind::Normal,
                     "SandboxChanged",
                     "Pod sandbox changed, it will be killed and re-created.",
                 );
@@ -358,9 +358,10 @@ impl Worker {
     fn show(&mut self, plan: &PodPlan, now: Timestamp) {
         for (name, waiting) in &plan.waiting {
             if waiting.reason == "CrashLoopBackOff" {
-                let key = &self.want.key;
-                let message = format!("Back-off restarting failed container {name} in pod {key}");
-                self.event_once(EventKind::Warning, "BackOff", message);
+                let (key, uid) = (&self.want.key, &self.want.uid);
+                let pod = format!("{}_{}({uid})", key.name(), key.namespace());
+                let message = format!("Back-off restarting failed container {name} in pod {pod}");
+                self.backs_off(name, message);
             }
         }
         self.status = self.node.status(&self.want, &self.seen, plan, &self.status, now);
@@ -395,11 +396,15 @@ impl Worker {
         self.node.pod_event(&self.want, kind, reason, message);
     }
 
-    /// As [`Self::event`], but not counted again while it is the newest of its kind.
-    fn event_once(&self, kind: EventKind, reason: &str, message: String) {
+    fn container_event(&self, name: &ContainerName, kind: EventKind, reason: &str, message: impl Into<String>) {
+        self.node.container_event(&self.want, name, kind, reason, message);
+    }
+
+    /// Told once, however often the plan says so.
+    fn backs_off(&self, name: &ContainerName, message: String) {
         let known = self.node.events.of(&crate::node::pod_object(&self.want));
-        if !known.iter().any(|e| e.reason == reason && e.message == message) {
-            self.event(kind, reason, message);
+        if !known.iter().any(|e| e.reason == "BackOff" && e.message == message) {
+            self.container_event(name, EventKind::Warning, "BackOff", message);
         }
     }
 
@@ -411,7 +416,7 @@ impl Worker {
 
     fn save_record(&self) {
         if let Err(error) = self.record.save(&self.node.config.record(self.want.uid.as_str())) {
-            self.event(EventKind::Warning, "FailedSaveRecord", format!("{error:#}"));
+            self.node.own_event(&self.want, EventKind::Warning, "FailedSaveRecord", format!("{error:#}"));
         }
     }
 }

@@ -60,7 +60,7 @@ impl Worker {
                 self.succeeded("volumes");
             }
             Done::Volumes(Err(error)) => {
-                self.trouble("FailedMount", "Unable to set up volumes", &error);
+                self.event(EventKind::Warning, "FailedMount", error.message.clone());
                 self.seen.volumes = self.failed_step("volumes", error, now);
             }
             Done::Image(image, Ok(found)) => {
@@ -101,14 +101,20 @@ impl Worker {
                     sandbox.phases.extend(started.phases.iter().cloned());
                 }
                 match start_failure(&started) {
-                    None => self.event(EventKind::Normal, "Started", format!("Container {name} started")),
-                    Some(why) => self.event(EventKind::Warning, "Failed", format!("Error: {why}")),
+                    None => {
+                        self.container_event(name, EventKind::Normal, "Created", "Container created");
+                        self.container_event(name, EventKind::Normal, "Started", "Container started");
+                    }
+                    Some(why) => {
+                        self.container_event(name, EventKind::Normal, "Created", "Container created");
+                        self.container_event(name, EventKind::Warning, "Failed", format!("Error: {why}"));
+                    }
                 }
                 self.succeeded(&format!("container {name}"));
                 facts::started(self.container(name), &started.record);
             }
             Err(error) => {
-                self.event(EventKind::Warning, "Failed", format!("Error: {}", error.message));
+                self.container_event(name, EventKind::Warning, "Failed", format!("Error: {}", error.message));
                 let failures = self.failed_again(&format!("container {name}"));
                 facts::cannot_create(self.container(name), error, now, failures);
             }
