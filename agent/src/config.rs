@@ -5,7 +5,8 @@ mod told;
 
 use crate::cli::AgentArgs;
 use anyhow::{Result, ensure};
-use defaults::{default_monitor, default_net, default_node_ips, default_node_name};
+pub(crate) use defaults::default_node_name;
+use defaults::{default_monitor, default_net, default_node_ips};
 use ipnet::IpNet;
 use orlop_config::{Grade, KubeProxyConfiguration, KubeletConfiguration, Warning};
 use std::collections::BTreeMap;

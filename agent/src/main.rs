@@ -7,6 +7,7 @@ mod config;
 mod counters;
 mod events;
 mod identity;
+mod join;
 mod manifest;
 mod node;
 mod pod;
@@ -17,6 +18,7 @@ mod services;
 mod socket;
 mod uplinks;
 
+use join::join;
 use reset::reset;
 use run::run_agent;
 use std::process::ExitCode;

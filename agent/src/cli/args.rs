@@ -1,6 +1,7 @@
 //! The command line, as clap reads it and as a person on call reads its help.
 
 use super::exit;
+use super::join::JoinArgs;
 use super::since::Since;
 use crate::api::PodName;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -23,6 +24,7 @@ fn top_help() -> String {
   orlop services                          frontends, backends, states
   orlop counters web                      packets, bytes, drops
   orlop agent --manifests /etc/orlop/manifests
+  orlop join 10.0.0.1:6443 --token …      make this machine a node of a cluster
 
 {}",
         exit::help()
@@ -61,6 +63,15 @@ Stopping it touches no pod: they run on, and the next agent takes them over.
 Example:
   orlop agent --manifests /etc/orlop/manifests --pod-cidr 10.1.0.0/24 --service-cidr 10.96.0.0/16")]
     Agent(Box<AgentArgs>),
+    /// Make this machine a node of a cluster.
+    #[command(
+        after_help = "Verifies the cluster with the token and the hash of its CA as kubeadm does, writes kubeadm's files,
+and starts the service orlop, which asks for the node's certificate. A join that was cut short is run again.
+
+Example, with what `kubeadm token create --print-join-command` prints on the control plane:
+  orlop join 10.0.0.1:6443 --token abcdef.0123456789abcdef --discovery-token-ca-cert-hash sha256:1234…"
+    )]
+    Join(Box<JoinArgs>),
     /// End all pods of a node and remove everything it made.
     #[command(
         after_help = "The agent must not be running. Takes the agent's own flags, or its --config, to find what it made:

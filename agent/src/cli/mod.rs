@@ -19,6 +19,7 @@ mod event;
 mod exec;
 mod exit;
 mod images;
+mod join;
 mod logs;
 mod node;
 mod output;
@@ -32,6 +33,7 @@ mod table;
 mod tests;
 
 pub use args::{AgentArgs, LogFormat};
+pub use join::JoinArgs;
 
 use crate::api::{Request, Response};
 use args::{Cli, CompletionShell, Verb};
@@ -70,6 +72,7 @@ fn run(cli: Cli, streams: &Streams) -> Result<u8, CliError> {
     let now = Timestamp::now();
     match cli.verb {
         Verb::Agent(args) => crate::run_agent(*args).map_err(CliError::Agent)?,
+        Verb::Join(args) => crate::join(*args).map_err(CliError::Agent)?,
         Verb::Reset(args) => crate::reset(*args).map_err(CliError::Agent)?,
         Verb::Ps(args) => ps::run(&client, streams, &args, now)?,
         Verb::Logs(args) => logs::run(&client, streams, &args, now)?,

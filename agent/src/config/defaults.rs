@@ -36,7 +36,7 @@ pub(super) fn node_ips(said: Option<Vec<IpAddr>>, default: impl Fn() -> Vec<IpAd
 }
 
 /// The host's name in lower case.
-pub(super) fn default_node_name() -> Result<String> {
+pub(crate) fn default_node_name() -> Result<String> {
     let name = nix::unistd::gethostname().context("read the host name")?;
     let name = name.to_str().context("the host name is not UTF-8: give --node-name")?;
     Ok(name.to_lowercase())
