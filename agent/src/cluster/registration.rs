@@ -200,7 +200,7 @@ impl Reporter {
 
     /// Tries until the Node is there. Pods go on meanwhile.
     async fn register(&mut self) {
-        let mut wait = RETRY_MIN;
+        let (mut wait, mut told) = (RETRY_MIN, false);
         loop {
             let facts = self.measure().await.facts;
             match self.try_register(&facts).await {
@@ -212,8 +212,11 @@ impl Reporter {
                     self.hold(stored);
                     return;
                 }
+                Err(error) if std::mem::replace(&mut told, true) => {
+                    tracing::debug!(node = %self.node.config.node_name, err = %chain(&error), retry_in = ?wait, "the node could not be registered");
+                }
                 Err(error) => {
-                    tracing::warn!(node = %self.node.config.node_name, err = %chain(&error), retry_in = ?wait, "the node could not be registered");
+                    tracing::warn!(node = %self.node.config.node_name, err = %chain(&error), "the node could not be registered, trying on");
                 }
             }
             tokio::time::sleep(wait).await;
