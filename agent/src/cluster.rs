@@ -82,7 +82,10 @@ impl Cluster {
     /// Begins to follow the cluster, for ever.
     pub fn follow(self: &Arc<Self>, node: &Arc<Node>) {
         let name = &node.config.node_name;
-        node.events.forward(EventWriter::start(self.client.clone(), name, EventLimits::default()), name);
+        let kubelet = &node.config.kubelet;
+        let limits =
+            EventLimits { qps: kubelet.event_record_qps, burst: kubelet.event_burst, ..EventLimits::default() };
+        node.events.forward(EventWriter::start(self.client.clone(), name, limits), name);
         tokio::spawn(name_node_events(Arc::clone(node), self.registered.subscribe()));
         tokio::spawn(registration::follow(Arc::clone(node), Arc::clone(self)));
         tokio::spawn(follow_pods(Arc::clone(node), Arc::clone(self)));

@@ -9,8 +9,10 @@ pub(crate) use defaults::default_node_name;
 use defaults::{default_monitor, default_net, default_node_ips};
 use ipnet::IpNet;
 use orlop_config::{Grade, KubeProxyConfiguration, KubeletConfiguration, Warning};
+use orlop_volume::NodeFiles;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use told::Told;
 
@@ -204,6 +206,27 @@ impl Config {
         let longest = self.run_dir.as_os_str().len() + "/pods/00000000-0000-0000-0000-000000000000/monitor.sock".len();
         ensure!(longest < 108, "--run-dir {} is too long for the sockets below it", self.run_dir.display());
         Ok(())
+    }
+
+    /// Images pulled at once; `None` without a limit.
+    pub fn parallel_pulls(&self) -> Option<NonZeroUsize> {
+        if self.kubelet.serialize_image_pulls {
+            return Some(NonZeroUsize::MIN);
+        }
+        let most = self.kubelet.max_parallel_image_pulls?;
+        NonZeroUsize::new(usize::try_from(most).ok()?)
+    }
+
+    /// Files of the node that pods' files are made from.
+    pub fn node_files(&self) -> NodeFiles {
+        let mut files = NodeFiles::of_this_machine();
+        match &self.kubelet.resolv_conf {
+            // The default: a stub that pods cannot reach is seen through.
+            Some(path) if path == Path::new("/etc/resolv.conf") => {}
+            Some(path) => files.resolv_conf.clone_from(path),
+            None => files.resolv_conf = PathBuf::from("/dev/null"),
+        }
+        files
     }
 
     /// Folder of pods' records.

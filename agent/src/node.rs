@@ -22,7 +22,7 @@ use orlop_lb::{NamedPort, PodEndpoint, ServiceCidr};
 use orlop_model::{ContainerName, Event, EventKind, ImageRef, NodeAllocatable, PodDesired};
 use orlop_pod::{AdmitContext, Lifecycle, PodObserved, PodPlan, SandboxState};
 use orlop_runtime::HostCapabilities;
-use orlop_volume::NodeFiles;
+use orlop_volume::{NodeFiles, node_searches};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -84,10 +84,12 @@ impl Node {
     pub fn admit_context(&self) -> AdmitContext {
         AdmitContext {
             node_name: self.config.node_name.clone(),
-            node_hostname: self.config.node_name.clone(),
+            node_hostname: self.config.hostname.clone(),
             cluster_dns: self.config.cluster_dns.clone(),
             cluster_domain: self.config.cluster_domain.clone(),
-            ..AdmitContext::default()
+            node_searches: node_searches(&std::fs::read_to_string(&self.files.resolv_conf).unwrap_or_default()),
+            seccomp_default: self.config.kubelet.seccomp_default,
+            allowed_sysctls: self.config.kubelet.allowed_unsafe_sysctls.clone(),
         }
     }
 

@@ -21,7 +21,6 @@ use orlop_datapath::Datapath;
 use orlop_image::{ImageStore, PullOptions, Puller, node_credential_files};
 use orlop_kernel::{CgroupMounts, CgroupRoot, Netns, NodeFacts};
 use orlop_runtime::HostCapabilities;
-use orlop_volume::NodeFiles;
 use std::fs::{self, File};
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex};
@@ -65,6 +64,7 @@ async fn run(config: Config) -> Result<()> {
     let _lock = lock(&config)?;
     let listener = server::bind(&config.socket()).await?;
     let node_name = config.node_name.clone();
+    make_static_pod_folder(&config)?;
     let mut source = match &config.manifests {
         Some(folder) => watch_folder(folder, &node_name, config.state_dir.join("manifests"))?,
         // Its other end goes at once: nothing ever comes.
@@ -201,13 +201,23 @@ async fn set_up(config: Config, cluster: Option<Arc<Cluster>>) -> Result<Node> {
         static_pods: Mutex::default(),
         cluster,
         puller,
-        files: NodeFiles::of_this_machine(),
+        files: config.node_files(),
         config,
     })
 }
 
+/// A cluster's nodes have a folder of static pods by their configuration; where nobody put one, it is empty.
+fn make_static_pod_folder(config: &Config) -> Result<()> {
+    let Some(folder) = config.manifests.as_ref().filter(|_| config.kubeconfig.is_some()) else { return Ok(()) };
+    fs::create_dir_all(folder).with_context(|| format!("make the folder of static pods {}", folder.display()))
+}
+
 fn puller(config: &Config, images: &ImageStore) -> Puller {
-    let options = PullOptions { credential_files: node_credential_files(&config.root_dir), ..PullOptions::default() };
+    let options = PullOptions {
+        credential_files: node_credential_files(&config.root_dir),
+        parallel_images: config.parallel_pulls(),
+        ..PullOptions::default()
+    };
     Puller::new(images.clone(), options)
 }
 

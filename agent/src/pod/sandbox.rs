@@ -121,7 +121,7 @@ async fn end_failed(want: &PodDesired, monitor: &Monitor) {
 
 /// Cgroup, log folder and shared memory. Again is fine.
 pub(crate) fn folders(node: &Node, want: &PodDesired) -> anyhow::Result<()> {
-    node.cgroups.make_pod(&want.uid, want.qos, &want.resources, None)?;
+    node.cgroups.make_pod(&want.uid, want.qos, &want.resources, node.config.kubelet.pod_pids_limit)?;
     fs::create_dir_all(node.log_dir(want))?;
     if !want.host_ipc {
         shared_memory(&node.config.pod_run(want.uid.as_str()).join("shm"))?;

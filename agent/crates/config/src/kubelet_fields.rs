@@ -23,6 +23,8 @@ const NO_TREE_FOR_SYSTEM: Treatment =
     Warned("what is reserved is held back from pods; the system's own cgroups are left alone");
 const NO_DEBUG_HANDLER: Treatment = Warned("the server has no such handler");
 const NO_API_QUOTA: Treatment = Warned("requests to the API server are few and not throttled by number");
+const NO_SERVER: Treatment = Warned("the agent does not serve its HTTPS port yet");
+const NO_HEALTHZ: Treatment = Warned("the agent does not answer health checks on a port yet");
 const NO_LOG_OPTION: Treatment = NotOurs("Orlop's log is set by --log-level and --log-format");
 
 /// Every field, in the order of the type.
@@ -38,28 +40,31 @@ pub(crate) const KUBELET_FIELDS: &[Field] = &[
         .flag("manifest-url"),
     f("staticPodURLHeader", Object, "", Warned("no pods are read from a URL: put manifests into staticPodPath"))
         .flag("manifest-url-header"),
-    f("address", Text, "\"0.0.0.0\"", Supported).flag("address"),
+    f("address", Text, "\"0.0.0.0\"", NO_SERVER).flag("address"),
     f("port", Int, "10250", Supported).flag("port"),
     f("readOnlyPort", Int, "", Warned("no port without authentication is opened: use port with a token"))
         .flag("read-only-port"),
     f("tlsCertFile", Text, "", Supported).flag("tls-cert-file"),
     f("tlsPrivateKeyFile", Text, "", Supported).flag("tls-private-key-file"),
-    f("tlsCipherSuites", Texts, "", Supported).flag("tls-cipher-suites"),
+    f("tlsCipherSuites", Texts, "", NO_SERVER).flag("tls-cipher-suites"),
     f("tlsCurvePreferences", Ints, "", Warned("the TLS library's curves are offered")).flag("tls-curve-preferences"),
-    f("tlsMinVersion", Text, "", Supported).flag("tls-min-version"),
+    f("tlsMinVersion", Text, "", NO_SERVER).flag("tls-min-version"),
     f("rotateCertificates", Bool, "", Supported).flag("rotate-certificates"),
     f("serverTLSBootstrap", Bool, "", Supported).flag("rotate-server-certificates"),
-    f("authentication.x509.clientCAFile", Text, "", Supported).flag("client-ca-file"),
-    f("authentication.webhook.enabled", Bool, "true", Supported).pointer().flag("authentication-token-webhook"),
-    f("authentication.webhook.cacheTTL", Duration, "\"2m\"", Supported).flag("authentication-token-webhook-cache-ttl"),
-    f("authentication.anonymous.enabled", Bool, "false", Supported).pointer().flag("anonymous-auth"),
-    f("authorization.mode", Text, "\"Webhook\"", Supported).flag("authorization-mode"),
-    f("authorization.webhook.cacheAuthorizedTTL", Duration, "\"5m\"", Supported)
+    f("authentication.x509.clientCAFile", Text, "", NO_SERVER).flag("client-ca-file"),
+    f("authentication.webhook.enabled", Bool, "true", NO_SERVER).pointer().flag("authentication-token-webhook"),
+    f("authentication.webhook.cacheTTL", Duration, "\"2m\"", NO_SERVER).flag("authentication-token-webhook-cache-ttl"),
+    f("authentication.anonymous.enabled", Bool, "false", NO_SERVER).pointer().flag("anonymous-auth"),
+    f("authorization.mode", Text, "\"Webhook\"", NO_SERVER).flag("authorization-mode"),
+    f("authorization.webhook.cacheAuthorizedTTL", Duration, "\"5m\"", NO_SERVER)
         .flag("authorization-webhook-cache-authorized-ttl"),
-    f("authorization.webhook.cacheUnauthorizedTTL", Duration, "\"30s\"", Supported)
+    f("authorization.webhook.cacheUnauthorizedTTL", Duration, "\"30s\"", NO_SERVER)
         .flag("authorization-webhook-cache-unauthorized-ttl"),
-    f("registryPullQPS", Int, "5", Supported).pointer().flag("registry-qps"),
-    f("registryBurst", Int, "10", Supported).flag("registry-burst"),
+    f("registryPullQPS", Int, "5", Warned("pulls are limited by number, not by rate: see maxParallelImagePulls"))
+        .pointer()
+        .flag("registry-qps"),
+    f("registryBurst", Int, "10", Warned("pulls are limited by number, not by rate: see maxParallelImagePulls"))
+        .flag("registry-burst"),
     f(
         "imagePullCredentialsVerificationPolicy",
         Text,
@@ -74,14 +79,16 @@ pub(crate) const KUBELET_FIELDS: &[Field] = &[
     ),
     f("eventRecordQPS", Int, "50", Supported).pointer().flag("event-qps"),
     f("eventBurst", Int, "100", Supported).flag("event-burst"),
-    f("enableDebuggingHandlers", Bool, "true", Supported).pointer().flag("enable-debugging-handlers"),
+    f("enableDebuggingHandlers", Bool, "true", NO_SERVER).pointer().flag("enable-debugging-handlers"),
     f("enableContentionProfiling", Bool, "", NotOurs("it profiles Go's locks")).flag("contention-profiling"),
-    f("healthzPort", Int, "10248", Supported).pointer().flag("healthz-port"),
-    f("healthzBindAddress", Text, "\"127.0.0.1\"", Supported).flag("healthz-bind-address"),
-    f("oomScoreAdj", Int, "-999", Supported).pointer().flag("oom-score-adj"),
+    f("healthzPort", Int, "10248", NO_HEALTHZ).pointer().flag("healthz-port"),
+    f("healthzBindAddress", Text, "\"127.0.0.1\"", NO_HEALTHZ).flag("healthz-bind-address"),
+    f("oomScoreAdj", Int, "-999", Warned("the service manager sets it: the unit says -999"))
+        .pointer()
+        .flag("oom-score-adj"),
     f("clusterDomain", Text, "", Supported).flag("cluster-domain"),
     f("clusterDNS", Texts, "", Supported).flag("cluster-dns"),
-    f("streamingConnectionIdleTimeout", Duration, "\"4h\"", Supported).flag("streaming-connection-idle-timeout"),
+    f("streamingConnectionIdleTimeout", Duration, "\"4h\"", NO_SERVER).flag("streaming-connection-idle-timeout"),
     f("nodeStatusUpdateFrequency", Duration, "\"10s\"", Supported).flag("node-status-update-frequency"),
     f("nodeStatusReportFrequency", Duration, "\"5m\"", Supported),
     f("nodeLeaseDurationSeconds", Int, "40", Supported),
@@ -153,8 +160,10 @@ pub(crate) const KUBELET_FIELDS: &[Field] = &[
     f("iptablesMasqueradeBit", Int, "14", NO_IPTABLES).pointer().flag("iptables-masquerade-bit"),
     f("iptablesDropBit", Int, "15", NO_IPTABLES).pointer().flag("iptables-drop-bit"),
     f("featureGates", Gates, "", Supported).flag("feature-gates"),
-    f("failSwapOn", Bool, "true", Supported).pointer().flag("fail-swap-on"),
-    f("memorySwap.swapBehavior", Text, "", Supported),
+    f("failSwapOn", Bool, "true", Warned("the agent starts whether the machine swaps or not; containers do not swap"))
+        .pointer()
+        .flag("fail-swap-on"),
+    f("memorySwap.swapBehavior", Text, "", Warned("containers do not swap")),
     f("containerLogMaxSize", Quantity, "\"10Mi\"", Supported).flag("container-log-max-size"),
     f("containerLogMaxFiles", Int, "5", Supported).pointer().flag("container-log-max-files"),
     f("containerLogMaxWorkers", Int, "1", NotOurs("each pod's monitor rotates its own logs")).pointer(),
@@ -193,12 +202,18 @@ pub(crate) const KUBELET_FIELDS: &[Field] = &[
     f("logging.options.text.infoBufferSize", Quantity, "\"0\"", NO_LOG_OPTION).flag("log-text-info-buffer-size"),
     f("logging.options.json.splitStream", Bool, "", NO_LOG_OPTION).flag("log-json-split-stream"),
     f("logging.options.json.infoBufferSize", Quantity, "\"0\"", NO_LOG_OPTION).flag("log-json-info-buffer-size"),
-    f("enableSystemLogHandler", Bool, "true", Supported).pointer(),
+    f("enableSystemLogHandler", Bool, "true", NO_SERVER).pointer(),
     f("enableSystemLogQuery", Bool, "false", NO_DEBUG_HANDLER).pointer(),
     f("shutdownGracePeriod", Duration, "\"0s\"", NO_SHUTDOWN),
     f("shutdownGracePeriodCriticalPods", Duration, "\"0s\"", NO_SHUTDOWN),
     f("shutdownGracePeriodByPodPriority", Object, "", NO_SHUTDOWN),
-    f("crashLoopBackOff.maxContainerRestartPeriod", Duration, "\"5m\"", Supported).pointer(),
+    f(
+        "crashLoopBackOff.maxContainerRestartPeriod",
+        Duration,
+        "\"5m\"",
+        Warned("a container that fails waits up to 5 min before it is restarted"),
+    )
+    .pointer(),
     f("reservedMemory", Object, "", NO_NUMA).flag("reserved-memory"),
     f("enableProfilingHandler", Bool, "true", NotOurs("there is no Go profile to serve"))
         .pointer()

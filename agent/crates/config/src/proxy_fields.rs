@@ -1,7 +1,7 @@
 //! The table of KubeProxyConfiguration (`kubeproxy.config.k8s.io/v1alpha1`, v1.36).
 
 use crate::field::Kind::{Bool, Duration, DurationOrNanos, Float, Gates, Int, Object, Quantity, Text, Texts};
-use crate::field::Treatment::{NotOurs, Supported, Warned};
+use crate::field::Treatment::{NotOurs, Warned};
 use crate::field::{Field, Kind, Treatment};
 
 const fn f(path: &'static str, kind: Kind, default: &'static str, treatment: Treatment) -> Field {
@@ -34,8 +34,8 @@ pub(crate) const PROXY_FIELDS: &[Field] = &[
     f("logging.options.json.infoBufferSize", Quantity, "\"0\"", NO_LOG_OPTION),
     f("hostnameOverride", Text, "", NotOurs("the node's name comes from the agent's --node-name")),
     f("bindAddress", Text, "\"0.0.0.0\"", NotOurs("the node's addresses come from the agent's --node-ip")),
-    f("healthzBindAddress", Text, "\"0.0.0.0:10256\"", Supported),
-    f("metricsBindAddress", Text, "\"127.0.0.1:10249\"", Supported),
+    f("healthzBindAddress", Text, "\"0.0.0.0:10256\"", Warned("the agent does not answer health checks on a port yet")),
+    f("metricsBindAddress", Text, "\"127.0.0.1:10249\"", Warned("the agent serves no metrics on a port yet")),
     f("bindAddressHardFail", Bool, "", Warned("a port that cannot be had is logged and tried again")),
     f("enableProfiling", Bool, "", NotOurs("there is no Go profile to serve")),
     f("showHiddenMetricsForVersion", Text, "", NotOurs("Orlop hides no metrics")),
@@ -66,8 +66,8 @@ pub(crate) const PROXY_FIELDS: &[Field] = &[
     f("detectLocalMode", Text, "\"ClusterCIDR\"", OWN_DETECTION),
     f("detectLocal.bridgeInterface", Text, "", OWN_DETECTION),
     f("detectLocal.interfaceNamePrefix", Text, "", OWN_DETECTION),
-    f("clusterCIDR", Text, "", Supported),
-    f("nodePortAddresses", Texts, "", Supported),
+    f("clusterCIDR", Text, "", Warned("pods are known by their own addresses, not by a range")),
+    f("nodePortAddresses", Texts, "", Warned("node ports answer on the addresses of the Node")),
     f("oomScoreAdj", Int, "-999", ONE_NODE).pointer(),
     f("conntrack.maxPerCore", Int, "32768", NO_CONNTRACK).pointer(),
     f("conntrack.min", Int, "131072", NO_CONNTRACK).pointer(),

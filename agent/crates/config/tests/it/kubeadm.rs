@@ -83,6 +83,7 @@ fn a_machine_that_kubeadm_prepared() {
         [
             "Note --pod-infra-container-image",
             "Warning --nope",
+            "Warning KubeletConfiguration authentication.x509.clientCAFile",
             "Warning KubeletConfiguration cgroupDriver",
             "Note KubeletConfiguration containerRuntimeEndpoint",
         ]
@@ -141,7 +142,8 @@ fn the_proxys_configuration_of_kubeadm() {
     let source = Source { path: "proxy.yaml".into(), text: PROXY.to_owned() };
     let loaded = load(&Inputs { files: vec![source], ..Inputs::default() }).unwrap();
     let told: Vec<_> = loaded.warnings.iter().map(|warning| warning.field.as_str()).collect();
-    assert_eq!(told, ["KubeProxyConfiguration clientConnection.kubeconfig"]);
+    let fields = ["clientConnection.kubeconfig", "metricsBindAddress", "clusterCIDR"];
+    assert_eq!(told, fields.map(|field| format!("KubeProxyConfiguration {field}")));
     let proxy = loaded.proxy;
     assert_eq!(proxy.cluster_cidrs[0].to_string(), "10.244.0.0/16");
     assert_eq!(proxy.node_port_addresses, NodePortAddresses::All);
