@@ -54,6 +54,8 @@ pub(crate) struct Cluster {
     pub report: ReportCounters,
     /// The Node and its Lease.
     pub registration: Registration,
+    /// Services were listed once.
+    pub services_known: signal::Sender<bool>,
     /// The Node object, once it is registered.
     pub registered: signal::Sender<Option<Arc<ApiNode>>>,
     /// Pods that a task of their own finishes at the API server.
@@ -72,6 +74,7 @@ impl Cluster {
             tokens: Tokens::new(client.clone(), tell),
             report: ReportCounters::default(),
             registration: Registration::default(),
+            services_known: signal::Sender::new(false),
             registered: signal::Sender::new(None),
             finishing: Mutex::default(),
             changed: Mutex::new(Some(changed)),
@@ -89,7 +92,7 @@ impl Cluster {
         tokio::spawn(name_node_events(Arc::clone(node), self.registered.subscribe()));
         tokio::spawn(registration::follow(Arc::clone(node), Arc::clone(self)));
         tokio::spawn(follow_pods(Arc::clone(node), Arc::clone(self)));
-        tokio::spawn(services::follow(Arc::clone(node), self.client.clone()));
+        tokio::spawn(services::follow(Arc::clone(node), self.client.clone(), self.services_known.clone()));
         tokio::spawn(mirrors::follow(Arc::clone(node), Arc::clone(self)));
         let cluster = Arc::clone(self);
         tokio::spawn(async move { cluster.tokens.renew().await });

@@ -11,6 +11,10 @@ use orlop_volume::{ObjectData, Roots, Sources};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a container waits to hear of Services before it says so.
+const SERVICES_WITHIN: Duration = Duration::from_secs(10);
 
 /// ConfigMaps, Secrets and tokens of one pod, as they are now.
 #[derive(Clone)]
@@ -112,6 +116,18 @@ impl Node {
             }
             _ => Ok(PodObjects::Manifests(self.manifests())),
         }
+    }
+
+    /// Waits until the Services are known that the pod's variables name.
+    ///
+    /// # Errors
+    /// The API server has not listed them yet; in the kubelet's words.
+    pub async fn services_known(&self, origin: &Origin) -> Result<(), StepError> {
+        let Some(cluster) = self.cluster.as_ref().filter(|_| !self.is_of_manifests(origin)) else { return Ok(()) };
+        let mut known = cluster.services_known.subscribe();
+        let waited = tokio::time::timeout(SERVICES_WITHIN, known.wait_for(|known| *known)).await;
+        let text = "services have not yet been read at least once, cannot construct envvars";
+        waited.map(drop).map_err(|_| StepError::text("CreateContainerConfigError", text))
     }
 
     fn sources<'a>(&self, objects: &'a PodObjects) -> Sources<'a> {

@@ -79,6 +79,7 @@ pub(crate) async fn start(node: &Arc<Node>, request: StartRequest) -> Result<Sta
     let mut phases = Phases::begin();
     let objects = node.objects_of(&request.pod, &request.origin).await;
     let objects = objects.map_err(|error| StepError::text("CreateContainerConfigError", error.message))?;
+    node.services_known(&request.origin).await?;
     let (shared, node_too) = (Arc::clone(&request), Arc::clone(node));
     let prepared = tokio::task::spawn_blocking(move || prepare(&node_too, &shared, &objects)).await;
     let prepared = prepared.map_err(|error| StepError::new("CreateContainerError", &error))??;
