@@ -138,10 +138,39 @@ pub struct NodeView {
     pub service_cidr: Option<String>,
     /// The manifests folder.
     pub manifests: Option<PathBuf>,
+    /// How it goes with the API server; `None` without one.
+    pub cluster: Option<ClusterView>,
     /// Trouble with manifests that belongs to no pod: file, object, field.
     pub problems: Vec<Event>,
     /// Events of objects other than pods, by object (`Service default/web`).
     pub events: BTreeMap<String, Vec<Event>>,
+}
+
+/// What was written to the API server since the agent started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterView {
+    /// The Node object is there.
+    pub registered: bool,
+    /// Pods that the API server wants here; `None` until it has said so.
+    pub pods: Option<usize>,
+    /// Pod status patches that it took.
+    pub pod_status_patches: u64,
+    /// Pod status patches that failed.
+    pub pod_status_failures: u64,
+    /// Node status patches that it took.
+    pub node_status_patches: u64,
+    /// Node status patches that failed.
+    pub node_status_failures: u64,
+    /// Renewals of the Lease.
+    pub lease_renewals: u64,
+    /// Renewals of the Lease that failed.
+    pub lease_failures: u64,
+    /// Events created.
+    pub events_created: u64,
+    /// Events counted up.
+    pub events_patched: u64,
+    /// Events that were not sent: too many of one object, a full queue, a refusal.
+    pub events_dropped: u64,
 }
 
 /// One row of `orlop ps`.

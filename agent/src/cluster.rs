@@ -20,11 +20,12 @@ mod report;
 mod services;
 mod tokens;
 
-pub(crate) use events::EventSender;
+pub(crate) use events::{EventCounters, EventSender};
 pub(crate) use objects::Held;
 pub(crate) use registration::{NodeSettings, leases_file, remembered};
 pub(crate) use report::{Subject, reject, remove};
 
+use crate::api::ClusterView;
 use crate::node::Node;
 use crate::pod::PodSnapshot;
 use events::{EventLimits, EventWriter};
@@ -36,6 +37,7 @@ use pods::ApiPods;
 use registration::Registration;
 use report::ReportCounters;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokens::Tokens;
 use tokio::sync::{mpsc, watch as signal};
@@ -104,6 +106,26 @@ impl Cluster {
                 node.pods.objects_of_changed(&uid);
             }
         });
+    }
+
+    /// What was written, for people and for metrics.
+    pub fn view(&self, events: EventCounters) -> ClusterView {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (report, node) = (&self.report, &self.registration.counters);
+        let sent = events.correlator;
+        ClusterView {
+            registered: self.registered.borrow().is_some(),
+            pods: self.pods.known().then(|| self.pods.wanted().len()),
+            pod_status_patches: read(&report.patches),
+            pod_status_failures: read(&report.failures),
+            node_status_patches: read(&node.status_updates),
+            node_status_failures: read(&node.status_failures),
+            lease_renewals: read(&node.lease_renewals),
+            lease_failures: read(&node.lease_failures),
+            events_created: sent.created,
+            events_patched: sent.patched,
+            events_dropped: events.queue_full + sent.spam + sent.unwanted + sent.refused + sent.unreachable,
+        }
     }
 
     /// A pod has a worker now: its status is told until the worker ends.

@@ -2,7 +2,7 @@
 //! reason and message only raises the count. In a cluster those of pods and of the
 //! node also go to the API server.
 
-use crate::cluster::EventSender;
+use crate::cluster::{EventCounters, EventSender};
 use jiff::Timestamp;
 use orlop_events::{Occurrence, Regarding};
 use orlop_model::{ContainerDesired, Event, EventKind, PodDesired, PodKey};
@@ -90,6 +90,11 @@ impl EventLog {
     pub fn forward(&self, sender: EventSender, node: &str) {
         // Once: there is one API server.
         let _ = self.api.set(Api { sender, node: node.to_owned(), uid: Mutex::new(Err(Vec::new())) });
+    }
+
+    /// What has become of the events for the API server.
+    pub fn counters(&self) -> EventCounters {
+        self.api.get().map(|api| api.sender.counters()).unwrap_or_default()
     }
 
     /// The Node is registered, perhaps anew.

@@ -244,6 +244,7 @@ impl Node {
             pod_cidrs: self.pod_ranges().iter().map(ToString::to_string).collect(),
             service_cidr: Some(self.config.service_cidr.to_string()),
             manifests: self.config.manifests.clone(),
+            cluster: self.cluster.as_ref().map(|cluster| cluster.view(self.events.counters())),
             problems,
             events,
         }

@@ -2,8 +2,8 @@
 
 use super::fake::Fake;
 use crate::api::{
-    BackendCountersView, BackendView, ConditionView, ContainerView, CountersView, ImageView, NodeView, PodCountersView,
-    PodDetail, PodView, Response, ServicePortView, ServiceView, Traffic,
+    BackendCountersView, BackendView, ClusterView, ConditionView, ContainerView, CountersView, ImageView, NodeView,
+    PodCountersView, PodDetail, PodView, Response, ServicePortView, ServiceView, Traffic,
 };
 use crate::cli::{counters, describe, images, node, ps, services};
 use jiff::{SignedDuration, Timestamp};
@@ -289,6 +289,14 @@ fn a_node() {
         pod_cidrs: vec!["10.1.0.0/24".into()],
         service_cidr: None,
         manifests: Some("/etc/orlop/manifests".into()),
+        cluster: Some(ClusterView {
+            registered: true,
+            pods: Some(3),
+            pod_status_patches: 7,
+            pod_status_failures: 1,
+            events_created: 9,
+            ..ClusterView::default()
+        }),
         problems: Vec::new(),
         events: BTreeMap::from([("Service default/web".into(), events())]),
     };
@@ -302,6 +310,13 @@ Addresses:      192.168.7.2
 Pod CIDRs:      10.1.0.0/24
 Service CIDR:   <none>
 Manifests:      /etc/orlop/manifests
+API Server:
+  Registered:     yes
+  Pods Wanted:    3
+  Pod Patches:    7, 1 failed
+  Node Patches:   0
+  Lease Renewals: 0
+  Events:         9 created, 0 counted up, 0 dropped
 Problems:  <none>
 Events of Service default/web:
   Type      Reason    Age                Message
