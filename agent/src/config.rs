@@ -249,3 +249,6 @@ impl Config {
         self.run_dir.join("orlop.sock")
     }
 }
+
+#[cfg(test)]
+mod tests;

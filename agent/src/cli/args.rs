@@ -388,7 +388,7 @@ pub struct KubeletArgs {
     #[arg(long, value_name = "DOMAIN")]
     pub cluster_domain: Option<String>,
     /// Any other flag of the kubelet that is a field of KubeletConfiguration; may be repeated.
-    #[arg(long, value_name = "FLAG=VALUE")]
+    #[arg(long, value_name = "FLAG=VALUE", allow_hyphen_values = true)]
     pub kubelet_arg: Vec<String>,
 }
 

@@ -110,3 +110,24 @@ fn version(client: &Client, streams: &Streams) -> Result<(), CliError> {
     };
     Ok(streams.print(|out| writeln!(out, "orlop  {}\nagent  {agent}", env!("CARGO_PKG_VERSION")))?)
 }
+
+/// The flags of `orlop agent`, for tests of what becomes of them.
+#[cfg(test)]
+pub(crate) fn agent_args(args: &[String]) -> AgentArgs {
+    let words = ["orlop", "agent"].map(str::to_owned).into_iter().chain(args.iter().cloned());
+    match Cli::try_parse_from(words).expect("flags of the agent").verb {
+        Verb::Agent(args) => *args,
+        verb => unreachable!("{verb:?}"),
+    }
+}
+
+/// The flags of `orlop join` with the ones that it cannot do without.
+#[cfg(test)]
+pub(crate) fn join_args(args: &[&str]) -> JoinArgs {
+    let hash = format!("--discovery-token-ca-cert-hash=sha256:{}", "0".repeat(64));
+    let needed = ["orlop", "join", "192.0.2.1:6443", "--token", "abcdef.0123456789abcdef", &hash];
+    match Cli::try_parse_from(needed.iter().chain(args)).expect("flags of join").verb {
+        Verb::Join(args) => *args,
+        verb => unreachable!("{verb:?}"),
+    }
+}

@@ -73,3 +73,29 @@ fn whole(path: &Path, content: &[u8]) -> std::io::Result<()> {
 fn indented(text: &str) -> String {
     text.lines().map(|line| format!("    {line}\n")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::join_args;
+
+    #[test]
+    fn flags_of_the_machine_are_in_kubeadms_file() {
+        #[track_caller]
+        fn check(args: &[&str], want: &str) {
+            assert_eq!(super::flags(&join_args(args)), format!("KUBELET_KUBEADM_ARGS=\"{want}\"\n"));
+        }
+        check(&[], "");
+        check(&["--node-name", "n1"], "--hostname-override=n1");
+        check(
+            &[
+                "--node-ip",
+                "192.0.2.1,2001:db8::1",
+                "--node-labels",
+                "a=b,c=",
+                "--register-with-taints",
+                "x=y:NoSchedule",
+            ],
+            "--node-ip=192.0.2.1,2001:db8::1 --node-labels=a=b,c= --register-with-taints=x=y:NoSchedule",
+        );
+    }
+}
