@@ -71,7 +71,8 @@ impl World {
         .into_iter()
         .flat_map(|(flag, value)| [flag.to_owned(), value])
         .collect();
-        args.extend(self.options.pod_cidr.split(',').flat_map(|cidr| ["--pod-cidr", cidr]).map(str::to_owned));
+        let cidrs = self.options.pod_cidr.split(',').filter(|cidr| !cidr.is_empty());
+        args.extend(cidrs.flat_map(|cidr| ["--pod-cidr", cidr]).map(str::to_owned));
         if let Some(config) = &self.options.config {
             let path = self.places.sub("config.yaml");
             let text = format!("apiVersion: orlop.dev/v1alpha1\nkind: OrlopConfiguration\n{config}\n");

@@ -16,6 +16,7 @@
 //! never skipped.
 
 mod agent;
+mod cluster;
 mod commands;
 mod image;
 mod inventory;

@@ -45,7 +45,7 @@ impl Role {
 /// What differs from the usual node.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// `--pod-cidr`; one of each family, apart by a comma.
+    /// `--pod-cidr`; one of each family, apart by a comma; empty for none.
     pub pod_cidr: String,
     /// Keys of the configuration file.
     pub config: Option<String>,
@@ -92,15 +92,20 @@ impl World {
     #[must_use]
     pub fn with(options: Options) -> Self {
         let mut world = Self::stopped(options);
-        world.start();
-        // The leaf for processes of the host is the world's own, not left behind.
-        drop(world.host_procs());
-        world.empty = inventory(&world.places, &world.node);
+        world.begin();
         world
     }
 
+    /// Starts the agent of a node that has no pods yet.
+    pub(crate) fn begin(&mut self) {
+        self.start();
+        // The leaf for processes of the host is the world's own, not left behind.
+        drop(self.host_procs());
+        self.empty = inventory(&self.places, &self.node);
+    }
+
     /// A node whose agent was not started yet.
-    fn stopped(options: Options) -> Self {
+    pub(crate) fn stopped(options: Options) -> Self {
         let base = base_folder();
         let dir = tempfile::Builder::new().prefix("o").tempdir_in(&base).expect("make the world's folder");
         let number = WORLDS.fetch_add(1, Ordering::Relaxed);

@@ -69,13 +69,11 @@ impl Renewer {
                 Err(error) => error,
             };
             count(&self.cluster.registration.counters.lease_failures);
+            // Somebody else may have written or deleted it, for which the server has no clear
+            // word: it takes a PUT for a POST then, and 500 is its answer. Read it again.
+            self.latest = None;
             tried += 1;
-            // Somebody else wrote it, or it is gone: read it again.
-            if error.is_conflict() || error.is_not_found() {
-                self.latest = None;
-            }
             if tried == TRIES {
-                self.latest = None;
                 return Err(error);
             }
         }
