@@ -246,3 +246,22 @@ async fn pidfds_wait_and_signal() {
     process.signal(Signal::SIGTERM).unwrap();
     assert_eq!(Pidfd::open(process.pid()).unwrap_err().errno(), Some(libc::ESRCH));
 }
+
+#[test]
+fn all_pods_together_are_limited() {
+    let world = World::new("together");
+    // Again is fine, and so is another limit.
+    for memory in [1 << 30, 2 << 30] {
+        world.root.limit_pods(4000, memory, 1234).unwrap();
+    }
+    let pod = world.pod("p", &PodResources::default());
+    let kubepods = pod.path().ancestors().nth(2).unwrap();
+    let read = |names: [&str; 2]| {
+        let values = folders(kubepods).into_iter().flat_map(|dir| names.map(|name| fs::read_to_string(dir.join(name))));
+        values.flatten().map(|text| text.trim().to_owned()).next().unwrap_or_default()
+    };
+    assert_eq!(read(["memory.limit_in_bytes", "memory.max"]), (2_u64 << 30).to_string());
+    assert_eq!(read(["pids.max", "pids.max"]), "1234");
+    let weight = orlop_kernel::cpu_weight(4096).to_string();
+    assert!(["4096", &weight].contains(&read(["cpu.shares", "cpu.weight"]).as_str()));
+}
