@@ -79,8 +79,28 @@ fn without_a_range_the_node_says_what_it_waits_for() {
     let message = ready(&node).and_then(|ready| ready["message"].as_str()).unwrap_or_default();
     assert!(message.starts_with("container runtime network not ready: NetworkReady=false"), "{message}");
     assert!(!is_ready(&node) && shown_range(&world) == "<none>", "{node}");
+    let pod = api.create("pods", waiting_pod()).unwrap();
+    world.wait_event("early", "FailedCreatePodSandBox", "no pod CIDR");
     let given = Patch::Merge(json!({"spec": {"podCIDR": "10.9.8.0/24", "podCIDRs": ["10.9.8.0/24"]}}));
     api.patch("nodes", "", "n1", &given).unwrap();
     api.wait_for("nodes", "", "n1", is_ready);
     assert_eq!(shown_range(&world), "10.9.8.0/24");
+    let runs = api.wait_for("pods", "default", "early", |pod| pod["status"]["phase"] == "Running");
+    assert!(runs["status"]["podIP"].as_str().is_some_and(|ip| ip.starts_with("10.9.8.")), "{runs}");
+    assert_eq!(runs["metadata"]["uid"], pod["metadata"]["uid"]);
+    api.delete("pods", "default", "early", Some(1)).unwrap();
+    api.wait_gone("pods", "default", "early");
+}
+
+/// Bound to the node before the node can give it an address.
+fn waiting_pod() -> Value {
+    let script = "trap 'exit 0' TERM; sleep inf & wait";
+    json!({
+        "metadata": {"name": "early", "namespace": "default"},
+        "spec": {
+            "nodeName": "n1",
+            "automountServiceAccountToken": false,
+            "containers": [{"name": "c", "image": orlop_tests::IMAGE, "command": ["sh", "-c", script]}],
+        },
+    })
 }
