@@ -253,15 +253,12 @@ impl Node {
     /// Images as the command line shows them.
     pub fn image_views(&self) -> Vec<ImageView> {
         let pods = self.pods.snapshots();
-        let ids: Vec<String> = pods
-            .iter()
-            .flat_map(|pod| pod.seen.containers.values().filter_map(|c| c.image_id.clone()).collect::<BTreeSet<_>>())
-            .collect();
+        let uses = |pod: &PodSnapshot, image: &ImageRecord| {
+            let mut ids = pod.seen.containers.values().filter_map(|container| container.image_id.as_deref());
+            ids.any(|id| image.is_image_id(id))
+        };
         let images = self.images.list().unwrap_or_default();
-        images
-            .iter()
-            .map(|image| image_view(image, ids.iter().filter(|id| **id == image.id.to_string()).count()))
-            .collect()
+        images.iter().map(|image| image_view(image, pods.iter().filter(|pod| uses(pod, image)).count())).collect()
     }
 
     /// Images came or went: the API server hears of it now.

@@ -18,15 +18,20 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::SigSet;
 use orlop_cni::{Ipam, PodNetwork};
 use orlop_datapath::Datapath;
-use orlop_image::{ImageStore, PullOptions, Puller, node_credential_files};
+use orlop_image::{ImageStore, Keyring, PullOptions, Puller, node_credential_files};
 use orlop_kernel::{CgroupMounts, CgroupRoot, Netns, NodeFacts};
 use orlop_runtime::HostCapabilities;
 use std::fs::{self, File};
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
+
+/// Folders of `hosts.toml` files: mirrors, plain http and certificates of registries. The
+/// second is containerd's own.
+const CERTS_DIRS: [&str; 2] = ["/etc/orlop/certs.d", "/etc/containerd/certs.d"];
 
 /// Runs the agent until SIGTERM or SIGINT.
 ///
@@ -213,8 +218,14 @@ fn make_static_pod_folder(config: &Config) -> Result<()> {
 }
 
 fn puller(config: &Config, images: &ImageStore) -> Puller {
+    let credential_files = node_credential_files(&config.root_dir);
+    // Read again at every pull, where a file that does not parse is passed over in silence.
+    for problem in Keyring::new().add_files(&credential_files) {
+        tracing::warn!(err = problem.chain(), "credentials for pulling images are not used");
+    }
     let options = PullOptions {
-        credential_files: node_credential_files(&config.root_dir),
+        certs_dirs: CERTS_DIRS.map(PathBuf::from).to_vec(),
+        credential_files,
         parallel_images: config.parallel_pulls(),
         ..PullOptions::default()
     };

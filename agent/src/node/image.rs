@@ -1,9 +1,10 @@
 //! Images for pods: on the node already, in the folder of images, or in a registry.
 
-use super::{Node, import_images};
-use crate::node::objects::PodObjects;
-use crate::pod::StepError;
-use orlop_image::{ImageError, ImageRecord, Keyring, PullDecision, PullEvent, decide_pull};
+use super::{Node, PodObjects, import_images};
+use crate::pod::{Origin, StepError};
+use orlop_image::{
+    Credential, ImageError, ImageRecord, Keyring, PullDecision, PullError, PullEvent, Reference, decide_pull,
+};
 use orlop_model::{EventKind, ImageRef, PodDesired, PullPolicy};
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ impl Node {
         self: &Arc<Self>,
         pod: &PodDesired,
         image: &ImageRef,
-        objects: &PodObjects,
+        origin: &Origin,
     ) -> Result<ImageRecord, StepError> {
         let (node, name) = (Arc::clone(self), image.clone());
         let found = tokio::task::spawn_blocking(move || node.find_image(&name)).await;
@@ -21,8 +22,16 @@ impl Node {
         let present = match found {
             Ok(record) => Some(record),
             Err(ImageError::NotPresent { .. }) => None,
-            Err(error @ ImageError::Reference { .. }) => return Err(StepError::new("InvalidImageName", &error)),
-            Err(error) => return Err(StepError::new("ErrImagePull", &error)),
+            Err(ImageError::Reference { text, problem }) => {
+                let error = PullError::InvalidName { text, problem: problem.to_owned() };
+                self.tell(pod, image, &PullEvent::InvalidName(&error));
+                return Err(StepError::text(error.reason(), error.waiting_message(image.as_str())));
+            }
+            Err(error) => {
+                let message = format!("Failed to inspect image {:?}: {}", image.as_str(), crate::pod::chain(&error));
+                self.image_event(pod, image, EventKind::Warning, "InspectFailed", message.clone());
+                return Err(StepError::text("ImageInspectError", message));
+            }
         };
         match (decide_pull(policy_of(pod, image), present.is_some()), present) {
             (PullDecision::Use, Some(record)) => {
@@ -34,7 +43,7 @@ impl Node {
                 let message = PullEvent::NeverPull.message(image.as_str());
                 Err(StepError::text("ErrImageNeverPull", message))
             }
-            (PullDecision::Pull | PullDecision::Use, _) => self.pull(pod, image, objects).await,
+            (PullDecision::Pull | PullDecision::Use, _) => self.pull(pod, image, origin).await,
         }
     }
 
@@ -49,31 +58,76 @@ impl Node {
         })
     }
 
-    async fn pull(&self, pod: &PodDesired, image: &ImageRef, objects: &PodObjects) -> Result<ImageRecord, StepError> {
-        let mut keyring = Keyring::new();
-        if let PodObjects::Api(api) = objects
-            && let Err(error) = keyring.add_secrets(api.pull_secrets(pod))
-        {
-            self.pod_event(pod, EventKind::Warning, "FailedToRetrieveImagePullSecret", error.chain());
-        }
+    async fn pull(
+        self: &Arc<Self>,
+        pod: &PodDesired,
+        image: &ImageRef,
+        origin: &Origin,
+    ) -> Result<ImageRecord, StepError> {
+        let failed = |error: &PullError| {
+            self.tell(pod, image, &PullEvent::Failed(error));
+            StepError::text(error.reason(), error.waiting_message(image.as_str()))
+        };
+        // Whoever waits for the API server waits for the image, too.
+        let objects = self.objects_of(pod, origin).await;
+        let objects = objects.map_err(|error| StepError::text("ErrImagePull", error.message))?;
+        let keyring = self.pull_secrets(pod, &objects).map_err(|error| failed(&error))?;
         self.tell(pod, image, &PullEvent::Pulling);
-        match self.puller.pull(image, &keyring).await {
-            Ok(pulled) => {
-                let size_bytes = pulled.record.size;
-                let (took, with_waiting) = (pulled.took, pulled.with_waiting);
-                self.tell(pod, image, &PullEvent::Pulled { took, with_waiting, size_bytes });
-                Ok(pulled.record)
-            }
-            Err(error) => {
-                self.tell(pod, image, &PullEvent::Failed(&error));
-                Err(StepError::text(error.reason(), error.waiting_message(image.as_str())))
+        let pulled = self.puller.pull(image, &keyring).await.map_err(|error| failed(&error))?;
+        let size_bytes = pulled.record.size;
+        let (took, with_waiting) = (pulled.took, pulled.with_waiting);
+        self.tell(pod, image, &PullEvent::Pulled { took, with_waiting, size_bytes });
+        self.show_images();
+        Ok(pulled.record)
+    }
+
+    /// The pod's own credentials. Secrets that are not there are told of once: the
+    /// image may be a public one.
+    fn pull_secrets(&self, pod: &PodDesired, objects: &PodObjects) -> Result<Keyring, PullError> {
+        let secrets = objects.pull_secrets(pod);
+        let there = |name: &&String| !secrets.iter().any(|secret| secret.name == **name);
+        let missing: Vec<&str> = pod.pull_secrets.iter().filter(there).map(String::as_str).collect();
+        if !missing.is_empty() {
+            let missing = missing.join(", ");
+            let message = format!(
+                "Unable to retrieve some image pull secrets ({missing}); attempting to pull the image may not succeed."
+            );
+            if !self.pod_events(pod).iter().any(|event| event.message == message) {
+                self.pod_event(pod, EventKind::Warning, "FailedToRetrieveImagePullSecret", message);
             }
         }
+        let mut keyring = Keyring::new();
+        let each = |secret: &super::objects::PullSecret<'_>| {
+            (secret.name, secret.kind, secret.data.iter().map(|(key, bytes)| (key.as_str(), bytes)))
+        };
+        keyring.add_secrets(secrets.iter().map(each))?;
+        Ok(keyring)
+    }
+
+    /// Who may pull an image for the command line: what it brought, then the node's own files.
+    pub fn keyring_of(&self, image: &Reference, credential: Option<Credential>) -> Keyring {
+        let mut keyring = Keyring::new();
+        if let Some(credential) = credential {
+            keyring.add(image, credential);
+        }
+        keyring
     }
 
     fn tell(&self, pod: &PodDesired, image: &ImageRef, event: &PullEvent<'_>) {
         let kind = if event.is_warning() { EventKind::Warning } else { EventKind::Normal };
-        self.pod_event(pod, kind, event.reason(), event.message(image.as_str()));
+        self.image_event(pod, image, kind, event.reason(), event.message(image.as_str()));
+    }
+
+    /// An event about an image that a pod needs.
+    pub fn image_event(
+        &self,
+        pod: &PodDesired,
+        _image: &ImageRef,
+        kind: EventKind,
+        reason: &str,
+        message: impl Into<String>,
+    ) {
+        self.pod_event(pod, kind, reason, message);
     }
 }
 

@@ -49,18 +49,32 @@ impl ApiObjects {
         let secrets = held.secrets.iter().map(|(name, secret)| (name.clone(), data(secret))).collect();
         Ok(Self { held, secrets, tokens })
     }
+}
 
-    /// A Secret's name, type and data, for pulling images.
-    pub fn pull_secrets<'a>(
-        &'a self,
-        pod: &'a PodDesired,
-    ) -> impl Iterator<Item = (&'a str, &'a str, impl Iterator<Item = (&'a str, &'a Vec<u8>)>)> {
-        pod.pull_secrets.iter().filter_map(|name| {
-            let secret = self.held.secrets.get(name)?;
-            let data = self.secrets.get(name)?;
-            let kind = secret.type_.as_deref().unwrap_or_default();
-            Some((name.as_str(), kind, data.iter().map(|(key, bytes)| (key.as_str(), bytes))))
-        })
+/// A Secret for pulling images.
+pub(crate) struct PullSecret<'a> {
+    /// Name.
+    pub name: &'a str,
+    /// `kubernetes.io/dockerconfigjson` and the like.
+    pub kind: &'a str,
+    /// Data, decoded.
+    pub data: &'a BTreeMap<String, Vec<u8>>,
+}
+
+impl PodObjects {
+    /// The pod's `imagePullSecrets` as far as they are there.
+    pub fn pull_secrets<'a>(&'a self, pod: &'a PodDesired) -> Vec<PullSecret<'a>> {
+        let secret = |name: &'a String| {
+            let data = orlop_pod::Objects::secret(self, pod.key.namespace(), name)?;
+            let kind = match self {
+                Self::Api(api) => api.held.secrets.get(name)?.type_.as_deref().unwrap_or_default(),
+                // Manifests are kept without the type; the key says as much.
+                Self::Manifests(_) if data.contains_key(".dockercfg") => "kubernetes.io/dockercfg",
+                Self::Manifests(_) => "kubernetes.io/dockerconfigjson",
+            };
+            Some(PullSecret { name, kind, data })
+        };
+        pod.pull_secrets.iter().filter_map(secret).collect()
     }
 }
 

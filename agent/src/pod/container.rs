@@ -8,7 +8,7 @@ use super::source::Origin;
 use crate::node::{Node, PodObjects};
 use jiff::Timestamp;
 use oci_spec::runtime::Spec;
-use orlop_image::{ImageRecord, RootAccess, Rootfs};
+use orlop_image::{ImageRecord, Reference, RootAccess, Rootfs};
 use orlop_model::{
     ContainerDesired, ContainerId, EventKind, MountPropagation, PodDesired, SeccompProfile, TerminationMessagePolicy,
 };
@@ -88,7 +88,7 @@ pub(crate) async fn start(node: &Arc<Node>, request: StartRequest) -> Result<Sta
     let cgroup = node.cgroups.pod(&pod.uid, pod.qos);
     let extra = cgroup.container_procs(&prepared.id).map_err(|e| StepError::new("CreateContainerError", &e))?;
     let note = AttemptNote {
-        image_id: Some(request.image.id.to_string()),
+        image_id: Some(image_id(&request)),
         backoff: request.backoff,
         user: Some(prepared.user),
     };
@@ -121,6 +121,15 @@ pub(crate) async fn start(node: &Arc<Node>, request: StartRequest) -> Result<Sta
         forget(node, &request, old).await;
     }
     Ok(Started { record, phases: phases.take() })
+}
+
+/// `imageID` of the container's status.
+fn image_id(request: &StartRequest) -> String {
+    match Reference::try_from(&request.container.image) {
+        Ok(asked) => request.image.image_id(&asked),
+        // It was asked for by its bare id.
+        Err(_) => request.image.id.to_string(),
+    }
 }
 
 /// An attempt before the last one: its record goes, and its files.

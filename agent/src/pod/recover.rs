@@ -75,15 +75,11 @@ async fn observe(node: &Arc<Node>, uid: &PodUid) -> Result<(PodRecord, PodDesire
         sandbox: SandboxState::Pending(Step::Absent),
         volumes: Step::Absent,
         images: BTreeMap::new(),
+        image_errors: BTreeMap::new(),
         containers: BTreeMap::new(),
         failed: record.failed.clone(),
         teardown: Step::Absent,
     };
-    for container in &want.containers {
-        if node.image(&container.image).is_ok() {
-            seen.images.insert(container.image.clone(), Step::Ready);
-        }
-    }
     if record.finished {
         seen.containers = record.containers(&BTreeSet::new(), Timestamp::now());
         // One that was to be deleted after its end still has its logs and its record.

@@ -204,6 +204,7 @@ impl Pods {
             sandbox: SandboxState::Pending(Step::Absent),
             volumes: Step::Absent,
             images: BTreeMap::new(),
+            image_errors: BTreeMap::new(),
             containers: BTreeMap::new(),
             failed: None,
             teardown: Step::Absent,

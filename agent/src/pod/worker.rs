@@ -25,7 +25,7 @@ use super::view::PodSnapshot;
 use crate::node::Node;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
-use orlop_image::ImageRecord;
+use orlop_image::{ImageRecord, PullEvent};
 use orlop_model::{ContainerId, ContainerName, Deletion, EventKind, ImageRef, PodDesired};
 use orlop_pod::{Backoff, Lifecycle, PodAction, PodObserved, PodPlan, ProbeResults, SandboxState, Step, Stopping};
 use orlop_runtime::MonitorEvent;
@@ -34,7 +34,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -62,6 +62,10 @@ pub(crate) struct Worker {
     seen: PodObserved,
     sandbox: Option<Sandbox>,
     images: BTreeMap<ImageRef, ImageRecord>,
+    /// Images that are being looked for.
+    pulls: BTreeMap<ImageRef, AbortHandle>,
+    /// The failures that containers were last told to back off from.
+    told_backoffs: BTreeMap<ContainerName, Timestamp>,
     volumes: BTreeMap<String, PathBuf>,
     probers: Probers,
     steps: JoinSet<Done>,
@@ -97,12 +101,6 @@ pub(crate) struct Beginning {
 impl Worker {
     /// Ready to run.
     pub fn new(node: Arc<Node>, from: Beginning) -> Self {
-        let mut images = BTreeMap::new();
-        for container in &from.want.containers {
-            if let Ok(image) = node.image(&container.image) {
-                images.insert(container.image.clone(), image);
-            }
-        }
         Self {
             probers: Probers::new(from.own),
             node,
@@ -110,7 +108,9 @@ impl Worker {
             want: from.want,
             seen: from.seen,
             sandbox: from.sandbox,
-            images,
+            images: BTreeMap::new(),
+            pulls: BTreeMap::new(),
+            told_backoffs: BTreeMap::new(),
             volumes: from.volumes,
             steps: JoinSet::new(),
             inbox: from.inbox,
@@ -140,6 +140,8 @@ impl Worker {
                 Some(message) = self.inbox.recv() => self.hear(message),
                 Some(done) = self.steps.join_next(), if !self.steps.is_empty() => match done {
                     Ok(done) => self.finish(done),
+                    // A pull that nobody wants any more.
+                    Err(error) if error.is_cancelled() => {}
                     // The registry starts another worker from what is observed.
                     Err(error) => std::panic::resume_unwind(error.into_panic()),
                 },
@@ -168,14 +170,12 @@ impl Worker {
             }
             PodAction::EnsureImage(image) => {
                 self.seen.images.insert(image.clone(), Step::InProgress);
-                let origin = self.record.origin.clone();
-                self.steps.spawn(async move {
-                    let found = match node.objects_of(&want, &origin).await {
-                        Ok(objects) => node.ensure_image(&want, &image, &objects).await,
-                        Err(error) => Err(error),
-                    };
+                let (origin, key) = (self.record.origin.clone(), image.clone());
+                let task = self.steps.spawn(async move {
+                    let found = node.ensure_image(&want, &image, &origin).await;
                     Done::Image(image, found)
                 });
+                self.pulls.insert(key, task);
             }
             PodAction::StartContainer { name, attempt, backoff } => self.begin_start(name, attempt, backoff),
             PodAction::StopContainer { id, name, grace_secs, why } => {
@@ -195,6 +195,7 @@ impl Worker {
             PodAction::TearDown => {
                 self.seen.teardown = Step::InProgress;
                 self.probers.stop_all();
+                self.end_pulls();
                 if self.want.deletion.is_none() {
                     self.record.finished = true;
                     self.save_record();
@@ -233,12 +234,23 @@ impl Worker {
             outdated: self.record.take_outdated(&name, attempt),
             origin: self.record.origin.clone(),
         };
+        // The next start asks for the image again: with `Always` the registry, with the
+        // others the node, where someone may have removed it.
+        self.seen.images.remove(&request.container.image);
         facts::starting(self.container(&name), attempt, backoff);
         let node = Arc::clone(&self.node);
         self.steps.spawn(async move {
             let result = container::start(&node, request).await.map(Box::new);
             Done::Started { name, result }
         });
+    }
+
+    /// Nobody will start a container any more.
+    fn end_pulls(&mut self) {
+        for (image, task) in std::mem::take(&mut self.pulls) {
+            task.abort();
+            self.seen.images.remove(&image);
+        }
     }
 
     fn signal(&mut self, id: ContainerId, signal: i32, all: bool) {
@@ -305,6 +317,7 @@ impl Worker {
         }
         let at = begun.map_or_else(Timestamp::now, |begun| begun.at);
         let deletion = Deletion { at, grace_secs: asked };
+        self.end_pulls();
         self.want.deletion = Some(deletion);
         self.record.deletion = Some(deletion);
         self.save_record();
@@ -364,6 +377,7 @@ impl Worker {
                 self.backs_off(name, message);
             }
         }
+        self.tell_pull_backoffs(plan);
         self.status = self.node.status(&self.want, &self.seen, plan, &self.status, now);
         self.show_endpoint();
         let snapshot = PodSnapshot {
@@ -382,6 +396,19 @@ impl Worker {
             }
             changed
         });
+    }
+
+    /// Told once a failure, when the error itself has been shown.
+    fn tell_pull_backoffs(&mut self, plan: &PodPlan) {
+        for (name, _) in plan.waiting.iter().filter(|(_, waiting)| waiting.reason == "ImagePullBackOff") {
+            let Some(image) = self.want.container(name).map(|container| &container.image) else { continue };
+            let Some(Step::Failed { at, .. }) = self.seen.images.get(image) else { continue };
+            if self.told_backoffs.insert(name.clone(), *at) != Some(*at) {
+                let message = PullEvent::BackOff.message(image.as_str());
+                self.node.image_event(&self.want, image, EventKind::Normal, PullEvent::BackOff.reason(), message);
+                self.node.image_event(&self.want, image, EventKind::Warning, "Failed", "Error: ImagePullBackOff");
+            }
+        }
     }
 
     fn show_endpoint(&self) {

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 pub enum ImageError {
     /// The image was neither loaded nor pulled.
     #[error(
-        "image {image} is not on this node: load it with `orlop load PATH` (an OCI layout or a `docker save` archive)"
+        "image {image} is not on this node: get it with `orlop pull {image}`, or load it with `orlop load PATH` (an OCI \
+         layout or a `docker save` archive)"
     )]
     NotPresent {
         /// As the pod wrote it.

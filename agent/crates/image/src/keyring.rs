@@ -113,6 +113,13 @@ impl Keyring {
         Ok(())
     }
 
+    /// Puts a user's credential for an image's registry behind what is there.
+    pub fn add(&mut self, image: &Reference, credential: Credential) {
+        let mut source = Source::default();
+        source.add(BTreeMap::from([(image.registry().to_owned(), credential)]));
+        self.sources.push(source);
+    }
+
     /// Puts the node's own credentials behind what is there: of the first of these
     /// files that exists and parses, as the kubelet does. A file called `.dockercfg`
     /// is of the old form. A file that cannot be used is in the returned list and

@@ -51,6 +51,7 @@ pub(crate) fn load_image(
         names,
         digest: image.digests.first().copied().unwrap_or(id),
         other_digests: image.digests.iter().skip(1).copied().collect(),
+        repo_digests: BTreeSet::new(),
         size,
         unpacked_size,
         layers,

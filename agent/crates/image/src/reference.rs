@@ -114,6 +114,12 @@ impl Reference {
         Self { tag: self.tag.clone().filter(|_| self.digest.is_none()), ..self.clone() }
     }
 
+    /// The same repository at a digest, without a tag.
+    #[must_use]
+    pub fn at(&self, digest: Digest) -> Self {
+        Self { tag: None, digest: Some(digest), ..self.clone() }
+    }
+
     /// As `docker images` prints it: without `docker.io/` and `library/` where
     /// that still means the same.
     #[must_use]

@@ -297,6 +297,7 @@ impl ImageStore {
             if other.id == record.id {
                 record.names.extend(other.names);
                 record.other_digests.extend(other.other_digests);
+                record.repo_digests.extend(other.repo_digests);
                 record.other_digests.insert(other.digest);
                 record.other_digests.remove(&record.digest);
                 continue;

@@ -199,6 +199,8 @@ pub struct PodObserved {
     pub volumes: Step,
     /// Images by the name the pod uses.
     pub images: BTreeMap<ImageRef, Step>,
+    /// Why an image could not be had the last time: reason and message, until it can be.
+    pub image_errors: BTreeMap<ImageRef, (String, String)>,
     /// Containers by name; one that was never tried may be missing.
     pub containers: BTreeMap<ContainerName, ContainerObserved>,
     /// The pod was ended for good (deadline, eviction): phase Failed with this

@@ -63,16 +63,7 @@ impl Worker {
                 self.event(EventKind::Warning, "FailedMount", error.message.clone());
                 self.seen.volumes = self.failed_step("volumes", error, now);
             }
-            Done::Image(image, Ok(found)) => {
-                self.images.insert(image.clone(), found);
-                self.succeeded(image.as_str());
-                self.seen.images.insert(image, Step::Ready);
-            }
-            Done::Image(image, Err(error)) => {
-                self.event(EventKind::Warning, "Failed", format!("Error: {}", error.reason));
-                let step = self.failed_step(image.as_str(), error, now);
-                self.seen.images.insert(image, step);
-            }
+            Done::Image(image, result) => self.image(image, result, now),
             Done::Started { name, result } => self.started(&name, result, now),
             Done::Signalled | Done::Refreshed => {}
             // Told to end meanwhile: once more, for its logs and its record.
@@ -88,6 +79,24 @@ impl Worker {
             Done::TornDown { result: Err(error), .. } => {
                 self.trouble("FailedKillPod", "error killing pod", &error);
                 self.seen.teardown = self.failed_step("teardown", error, now);
+            }
+        }
+    }
+
+    fn image(&mut self, image: ImageRef, result: Result<ImageRecord, StepError>, now: Timestamp) {
+        self.pulls.remove(&image);
+        match result {
+            Ok(found) => {
+                self.images.insert(image.clone(), found);
+                self.seen.image_errors.remove(&image);
+                self.succeeded(image.as_str());
+                self.seen.images.insert(image, Step::Ready);
+            }
+            Err(error) => {
+                self.node.image_event(&self.want, &image, EventKind::Warning, "Failed", format!("Error: {}", error.reason));
+                let step = self.failed_step(image.as_str(), error.clone(), now);
+                self.seen.image_errors.insert(image.clone(), (error.reason, error.message));
+                self.seen.images.insert(image, step);
             }
         }
     }

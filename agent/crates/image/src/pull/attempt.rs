@@ -198,6 +198,7 @@ impl<'a> Attempt<'a> {
             names: BTreeSet::from([self.image.pinned()]),
             digest: found.digests[0],
             other_digests: found.digests[1..].iter().copied().collect(),
+            repo_digests: BTreeSet::from([self.image.at(found.resolved)]),
             size: found.config.len() as u64 + found.layers.iter().map(|blob| blob.size).sum::<u64>(),
             unpacked_size: diff_ids.iter().map(unpacked).sum(),
             layers: diff_ids.to_vec(),

@@ -3,12 +3,16 @@
 use super::init::{Initialization, initialization};
 use super::life::next_attempt;
 use super::restart::{Restart, go_duration, restart, will_restart};
-use super::step::{IMAGE, LOCAL, Need, need, trouble};
+use super::step::{IMAGE, LOCAL, Need, need, pause, trouble};
 use super::{Life, PodAction, PodPlan, grace, init_done, life};
 use crate::observed::{ContainerObserved, PodObserved, SandboxState, Step};
 use jiff::Timestamp;
 use orlop_model::{ContainerDesired, ContainerName, ContainerRole, ImageRef, PodDesired};
 use std::collections::BTreeSet;
+
+/// Seconds that a failed pull shows itself before it shows as a back-off. The kubelet's
+/// next look at the pod makes the change: about a second or two after the sandbox came up.
+const ERROR_SHOWN_SECS: u64 = 2;
 
 /// Plans a pod whose containers are to run.
 pub(super) fn run(want: &PodDesired, seen: &PodObserved, now: Timestamp, plan: &mut PodPlan) {
@@ -173,22 +177,16 @@ fn one(
     if !on_turn {
         return plan.wait(name, default_reason(want), excuse);
     }
-    let image = seen.images.get(&container.image).unwrap_or(&Step::Absent);
-    match image {
-        Step::Ready => {
-            let action = PodAction::StartContainer { name: name.clone(), attempt: next_attempt(life, about), backoff };
-            plan.act(action);
-            match life {
-                Life::Absent | Life::CannotCreate { .. } => plan.wait(name, default_reason(want), ""),
-                // As in the kubelet it stays "terminated" for the moment.
-                Life::Starting | Life::Running { .. } | Life::Ended(_) | Life::Lost => {}
-            }
-        }
-        Step::Failed { reason, message, at: _, failures } => {
-            let (reason, message) = image_trouble(&container.image, reason, message, *failures);
-            plan.wait(name, &reason, message);
-        }
-        Step::Absent | Step::InProgress => plan.wait(name, default_reason(want), ""),
+    if seen.images.get(&container.image) == Some(&Step::Ready) {
+        let action = PodAction::StartContainer { name: name.clone(), attempt: next_attempt(life, about), backoff };
+        plan.act(action);
+    } else if image_trouble(seen, container, now, plan) {
+        return;
+    }
+    match life {
+        Life::Absent | Life::CannotCreate { .. } => plan.wait(name, default_reason(want), ""),
+        // As in the kubelet it stays "terminated" for the moment.
+        Life::Starting | Life::Running { .. } | Life::Ended(_) | Life::Lost => {}
     }
 }
 
@@ -226,12 +224,26 @@ fn crash_loop(want: &PodDesired, name: &ContainerName, delay: &str) -> String {
     format!("back-off {delay} restarting failed container={name} pod={pod}_{namespace}({uid})")
 }
 
-/// The first failure shows as it is; later ones as a back-off, but for those that
-/// no pull can mend.
-fn image_trouble(image: &ImageRef, reason: &str, message: &str, failures: u32) -> (String, String) {
-    match reason {
-        "ErrImageNeverPull" | "InvalidImageName" => (reason.to_owned(), message.to_owned()),
-        _ if failures <= 1 => (reason.to_owned(), message.to_owned()),
-        _ => ("ImagePullBackOff".to_owned(), format!("Back-off pulling image \"{image}\": {reason}: {message}")),
+/// Says why the container's image is not there, if it is known: the error itself at
+/// first, then a back-off, which stays while the pull is tried again. What no pull can
+/// mend keeps its own reason.
+fn image_trouble(seen: &PodObserved, container: &ContainerDesired, now: Timestamp, plan: &mut PodPlan) -> bool {
+    let image = &container.image;
+    let Some((reason, message)) = seen.image_errors.get(image) else { return false };
+    let fresh = match seen.images.get(image) {
+        Some(Step::Failed { reason: _, message: _, at, failures: _ }) => pause(*at, ERROR_SHOWN_SECS, now),
+        Some(Step::Absent | Step::InProgress | Step::Ready) | None => None,
+    };
+    match (reason.as_str(), fresh) {
+        ("ErrImageNeverPull" | "InvalidImageName", _) => plan.wait(&container.name, reason, message),
+        (_, Some(until)) => {
+            plan.wake(until);
+            plan.wait(&container.name, reason, message);
+        }
+        (_, None) => {
+            let message = format!("Back-off pulling image \"{image}\": {reason}: {message}");
+            plan.wait(&container.name, "ImagePullBackOff", message);
+        }
     }
+    true
 }

@@ -124,6 +124,7 @@ fn any_seen() -> impl Strategy<Value = PodObserved> {
             accepted,
             sandbox,
             volumes,
+            image_errors: images.keys().map(|i| (i.clone(), ("ErrImagePull".to_owned(), "m".to_owned()))).collect(),
             images,
             containers,
             failed,
@@ -245,8 +246,15 @@ impl Life {
                 world.seen.teardown = if wrong { world.fail("teardown", "R", "m") } else { Step::Ready };
             }
             ("image", wrong) => {
+                let image = ImageRef::new(of).unwrap();
                 let step = if wrong { world.fail(of, "ErrImagePull", "m") } else { Step::Ready };
-                world.seen.images.insert(ImageRef::new(of).unwrap(), step);
+                match &step {
+                    Step::Failed { reason, message, .. } => {
+                        world.seen.image_errors.insert(image.clone(), (reason.clone(), message.clone()));
+                    }
+                    _ => drop(world.seen.image_errors.remove(&image)),
+                }
+                world.seen.images.insert(image, step);
             }
             ("start", false) => world.started(of),
             ("start", true) if self.dice.below(2) == 0 => world.cannot_create(of, "CreateContainerError", "m"),

@@ -122,8 +122,15 @@ fn event(world: &mut World, line: &str) -> Option<()> {
         "image" => {
             let image = ImageRef::new(*words.get(1)?).ok()?;
             let step = match *words.get(2)? {
-                "ready" => Step::Ready,
-                "failed" => world.fail(words[1], words.get(3)?, &rest(4)),
+                "ready" => {
+                    world.seen.image_errors.remove(&image);
+                    Step::Ready
+                }
+                "failed" => {
+                    let error = ((*words.get(3)?).to_owned(), rest(4));
+                    world.seen.image_errors.insert(image.clone(), error.clone());
+                    world.fail(words[1], &error.0, &error.1)
+                }
                 _ => return None,
             };
             world.seen.images.insert(image, step);

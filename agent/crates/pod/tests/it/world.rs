@@ -27,6 +27,7 @@ pub fn empty(accepted: Timestamp) -> PodObserved {
         sandbox: SandboxState::Pending(Step::Absent),
         volumes: Step::Absent,
         images: BTreeMap::new(),
+        image_errors: BTreeMap::new(),
         containers: BTreeMap::new(),
         failed: None,
         teardown: Step::Absent,
