@@ -1,15 +1,17 @@
 //! What the command line asks the agent on its Unix socket, and the answers.
 //!
 //! One connection carries one [`Request`] frame (`orlop_wire::frame`) and one
-//! [`Response`] frame; only [`Request::Exec`] is answered twice, by
+//! [`Response`] frame. [`Request::Exec`] is answered twice, by
 //! [`Response::ExecStarted`] and, when the process has ended,
-//! [`Response::ExecExited`]. The same structures are what `-o json` and `-o yaml`
+//! [`Response::ExecExited`]; [`Request::Pull`] by any number of
+//! [`Response::PullProgress`] and one [`Response::Pulled`]. The same structures are what `-o json` and `-o yaml`
 //! print.
 
 use jiff::Timestamp;
 use orlop_model::Event;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -53,6 +55,13 @@ pub enum Request {
         /// Name for an image that carries none.
         name: Option<String>,
     },
+    /// Pull an image from its registry; ends with the connection.
+    Pull {
+        /// As in a pod.
+        image: String,
+        /// Tried before the node's own credentials.
+        credential: Option<PullCredential>,
+    },
     /// [`Response::Services`].
     Services,
     /// [`Response::Counters`].
@@ -69,6 +78,21 @@ pub struct PodName {
     pub namespace: String,
     /// Name.
     pub name: String,
+}
+
+/// Who may pull. Its `Debug` does not show the password.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullCredential {
+    /// User name.
+    pub username: String,
+    /// Password, or a token that stands for one.
+    pub password: String,
+}
+
+impl fmt::Debug for PullCredential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PullCredential").field("username", &self.username).finish_non_exhaustive()
+    }
 }
 
 /// An answer.
@@ -92,6 +116,10 @@ pub enum Response {
     },
     /// Images.
     Images(Vec<ImageView>),
+    /// How far a pull is, layer by layer, lowest first; empty while the manifest is not there.
+    PullProgress(Vec<PullLayerView>),
+    /// It is pulled.
+    Pulled(PulledView),
     /// Services.
     Services(Vec<ServiceView>),
     /// Counters.
@@ -309,6 +337,36 @@ pub struct ImageView {
     pub created: Option<String>,
     /// Pods that use it.
     pub used_by: usize,
+}
+
+/// One layer of a pull.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullLayerView {
+    /// Digest of the packed layer.
+    pub digest: String,
+    /// `waiting`, `downloading`, `verifying`, `unpacking`, `done`, or `exists` when it was here before.
+    pub phase: String,
+    /// Bytes that came.
+    pub done_bytes: u64,
+    /// Bytes of the packed layer.
+    pub total_bytes: u64,
+}
+
+/// An image that was pulled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PulledView {
+    /// Name.
+    pub name: String,
+    /// `REGISTRY/REPOSITORY@DIGEST`: what the name stands for in the registry.
+    pub image_id: String,
+    /// Config digest.
+    pub id: String,
+    /// Bytes as they are packed.
+    pub size_bytes: u64,
+    /// How many layers.
+    pub layers: usize,
+    /// How long it took, in milliseconds, with waiting for other pulls.
+    pub took_ms: u64,
 }
 
 /// One service.

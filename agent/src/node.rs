@@ -9,7 +9,7 @@ use crate::cluster::{Cluster, NodeSettings};
 use crate::config::Config;
 use crate::events::{About, EventLog};
 use crate::manifest::ManifestSet;
-use crate::pod::{PodSource, Pods};
+use crate::pod::{PodSnapshot, PodSource, Pods};
 use crate::services::Services;
 use anyhow::{Context, Result};
 use jiff::Timestamp;
@@ -23,7 +23,7 @@ use orlop_model::{ContainerName, Event, EventKind, ImageRef, NodeAllocatable, Po
 use orlop_pod::{AdmitContext, Lifecycle, PodObserved, PodPlan, SandboxState};
 use orlop_runtime::HostCapabilities;
 use orlop_volume::{NodeFiles, node_searches};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;

@@ -1,6 +1,7 @@
 //! The command line's socket: one request a connection.
 
 mod exec;
+mod pull;
 
 use crate::api::{ErrorKind, ErrorView, LogView, PodName, Request, Response};
 use crate::node::Node;
@@ -60,6 +61,9 @@ async fn converse(node: &Arc<Node>, stream: &UnixStream) -> Result<(), FrameErro
     if let Request::Exec { pod, container, command, tty } = request {
         return exec::converse(node, stream, exec::Asked { pod, container, command, tty }, fds).await;
     }
+    if let Request::Pull { image, credential } = request {
+        return pull::converse(node, stream, &image, credential).await;
+    }
     let response = answer(node, request).await.unwrap_or_else(Response::Error);
     socket::send(stream, &response, &[]).await
 }
@@ -104,8 +108,25 @@ async fn answer(node: &Arc<Node>, request: Request) -> Result<Response, ErrorVie
             let only = pod.map(|pod| find(node, &pod)).transpose()?;
             Response::Counters(node.counters(only.as_deref()).await.map_err(|error| failed(format!("{error:#}")))?)
         }
-        Request::Exec { .. } => return Err(invalid("exec has a conversation of its own".to_owned())),
+        Request::Exec { .. } | Request::Pull { .. } => {
+            return Err(invalid("exec and pull have conversations of their own".to_owned()));
+        }
     })
+}
+
+/// The caller has nothing to say after its request, so what arrives is its end.
+async fn hung_up(stream: &UnixStream) {
+    let mut byte = [0];
+    loop {
+        if stream.readable().await.is_err() {
+            return;
+        }
+        match stream.try_read(&mut byte) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return,
+        }
+    }
 }
 
 fn failed(message: String) -> ErrorView {

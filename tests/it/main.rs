@@ -4,6 +4,7 @@ mod bad_input;
 mod cli;
 mod counters;
 mod endpoints;
+mod images;
 mod isolation;
 mod join;
 mod life;

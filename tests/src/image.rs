@@ -1,6 +1,6 @@
 //! The one image that pods of a test run: Debian's static busybox.
 
-use orlop_image::build::{ImageBuilder, Packing, write_archive, write_layout};
+use orlop_image::build::{ImageBuilder, LayerBuilder, Packing, write_archive, write_layout};
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -35,6 +35,13 @@ pub(crate) fn shared_layout(base: &Path) -> Arc<TempDir> {
     let dir = Arc::new(dir);
     *shared = Arc::downgrade(&dir);
     dir
+}
+
+/// Writes the layout of an image that has a file `/own` besides.
+pub(crate) fn write_layout_with(dir: &Path, own: &str) {
+    let mut image = builder("unnamed:1");
+    image.layers.push(LayerBuilder::new().file("own", 0o644, own));
+    write_layout(dir, &[image]).expect("write the image");
 }
 
 /// Writes an archive of an image with this name for `orlop load`.

@@ -19,6 +19,7 @@ mod agent;
 mod cluster;
 mod commands;
 mod image;
+mod image_registry;
 mod inventory;
 mod manifest;
 mod namespaces;
@@ -31,6 +32,7 @@ mod world;
 
 pub use commands::Output;
 pub use image::{IMAGE, write_image};
+pub use image_registry::ImageRegistry;
 pub use manifest::{config_map, labelled_pod, object, pod, pod_in};
 pub use namespaces::Namespaces;
 pub use peer::{Met, Server, Tap, answer, ask, local_addr, read_greeting, reset};

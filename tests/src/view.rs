@@ -47,6 +47,8 @@ pub struct Container {
     pub ready: bool,
     /// Restarts.
     pub restarts: u32,
+    /// `imageID`.
+    pub image_id: Option<String>,
     /// Process id on the node.
     pub pid: Option<u32>,
 }

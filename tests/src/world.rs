@@ -5,6 +5,7 @@ use crate::inventory::{self, Places, inventory};
 use crate::namespaces::{Namespaces, ip};
 use crate::view::{Detail, Pod};
 use crate::waiting::{WAIT, wait_for, wait_for_at_most};
+use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 use orlop_wire::frame;
 use serde_json::{Value, json};
@@ -127,6 +128,12 @@ impl World {
             });
         }
         node.run(|| ip(&format!("route add default via {}", Role::Outside.address())));
+        // Name servers of the machine are out of reach, and asking them would take its time.
+        let resolv_conf = places.sub("resolv.conf");
+        fs::write(&resolv_conf, "nameserver 127.0.0.1\n").expect("write resolv.conf");
+        let none: Option<&str> = None;
+        node.run(|| mount(Some(&resolv_conf), "/etc/resolv.conf", none, MsFlags::MS_BIND, none))
+            .expect("give the node a resolv.conf of its own");
         if let Some(bytes) = options.state_bytes {
             node.run(|| orlop_kernel::mount_tmpfs(&places.sub("state"), Some(bytes), 0o755)).expect("mount a tmpfs");
         }

@@ -112,6 +112,15 @@ Examples:
     Describe(DescribeArgs),
     /// List images on the node.
     Images(OutputArg),
+    /// Pull an image from its registry.
+    #[command(after_help = "The agent pulls, as for a pod: with mirrors and certificates of /etc/orlop/certs.d and
+/etc/containerd/certs.d, and with the node's credentials, which come after those of --creds.
+
+Examples:
+  orlop pull busybox:1.36
+  orlop pull registry.example/team/app@sha256:…
+  orlop pull registry.example/team/app:1 --creds me < password")]
+    Pull(PullArgs),
     /// Load images from an OCI layout or archive.
     #[command(after_help = "Examples:
   orlop load app.tar
@@ -324,6 +333,19 @@ pub struct LoadArgs {
     /// Name for an image that carries none.
     #[arg(long)]
     pub name: Option<String>,
+    #[command(flatten)]
+    pub output: OutputArg,
+}
+
+/// `orlop pull`.
+#[derive(Debug, Args)]
+pub struct PullArgs {
+    /// Image, as in a pod; a name without a registry is one of docker.io.
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// Who pulls; without a password it is asked for, or read from stdin.
+    #[arg(long, value_name = "USER[:PASSWORD]")]
+    pub creds: Option<String>,
     #[command(flatten)]
     pub output: OutputArg,
 }

@@ -16,7 +16,7 @@ pub fn list(client: &Client, streams: &Streams, args: &OutputArg, now: Timestamp
     let Response::Images(images) = client.ask(&Request::Images)? else { return Err(CliError::Unexpected) };
     output::print(streams, args.output, &images, |images, out| table(images, now, out))?;
     if images.is_empty() {
-        streams.note("No images. Load one: orlop load PATH.");
+        streams.note("No images. Get one: orlop pull IMAGE, or orlop load PATH.");
     }
     Ok(())
 }

@@ -24,6 +24,7 @@ mod logs;
 mod node;
 mod output;
 mod ps;
+mod pull;
 mod quantity;
 mod services;
 mod since;
@@ -79,6 +80,7 @@ fn run(cli: Cli, streams: &Streams) -> Result<u8, CliError> {
         Verb::Exec(args) => return exec::run(&client, streams, &args),
         Verb::Describe(args) => describe::run(&client, streams, &args, now)?,
         Verb::Images(args) => images::list(&client, streams, &args, now)?,
+        Verb::Pull(args) => pull::run(&client, streams, &args)?,
         Verb::Load(args) => images::load(&client, streams, &args, now)?,
         Verb::Services(args) => services::run(&client, streams, &args, now)?,
         Verb::Counters(args) => counters::run(&client, streams, &args)?,

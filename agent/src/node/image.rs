@@ -2,9 +2,7 @@
 
 use super::{Node, PodObjects, import_images};
 use crate::pod::{Origin, StepError};
-use orlop_image::{
-    Credential, ImageError, ImageRecord, Keyring, PullDecision, PullError, PullEvent, Reference, decide_pull,
-};
+use orlop_image::{ImageError, ImageRecord, Keyring, PullDecision, PullError, PullEvent, decide_pull};
 use orlop_model::{EventKind, ImageRef, PodDesired, PullPolicy};
 use std::sync::Arc;
 
@@ -85,8 +83,8 @@ impl Node {
     /// image may be a public one.
     fn pull_secrets(&self, pod: &PodDesired, objects: &PodObjects) -> Result<Keyring, PullError> {
         let secrets = objects.pull_secrets(pod);
-        let there = |name: &&String| !secrets.iter().any(|secret| secret.name == **name);
-        let missing: Vec<&str> = pod.pull_secrets.iter().filter(there).map(String::as_str).collect();
+        let absent = |name: &&String| !secrets.iter().any(|secret| secret.name == **name);
+        let missing: Vec<&str> = pod.pull_secrets.iter().filter(absent).map(String::as_str).collect();
         if !missing.is_empty() {
             let missing = missing.join(", ");
             let message = format!(
@@ -97,20 +95,12 @@ impl Node {
             }
         }
         let mut keyring = Keyring::new();
-        let each = |secret: &super::objects::PullSecret<'_>| {
-            (secret.name, secret.kind, secret.data.iter().map(|(key, bytes)| (key.as_str(), bytes)))
-        };
-        keyring.add_secrets(secrets.iter().map(each))?;
+        keyring.add_secrets(
+            secrets
+                .into_iter()
+                .map(|secret| (secret.name, secret.kind, secret.data.iter().map(|(key, bytes)| (key.as_str(), bytes)))),
+        )?;
         Ok(keyring)
-    }
-
-    /// Who may pull an image for the command line: what it brought, then the node's own files.
-    pub fn keyring_of(&self, image: &Reference, credential: Option<Credential>) -> Keyring {
-        let mut keyring = Keyring::new();
-        if let Some(credential) = credential {
-            keyring.add(image, credential);
-        }
-        keyring
     }
 
     fn tell(&self, pod: &PodDesired, image: &ImageRef, event: &PullEvent<'_>) {
@@ -118,16 +108,19 @@ impl Node {
         self.image_event(pod, image, kind, event.reason(), event.message(image.as_str()));
     }
 
-    /// An event about an image that a pod needs.
+    /// An event about an image, of the first container that needs it.
     pub fn image_event(
         &self,
         pod: &PodDesired,
-        _image: &ImageRef,
+        image: &ImageRef,
         kind: EventKind,
         reason: &str,
         message: impl Into<String>,
     ) {
-        self.pod_event(pod, kind, reason, message);
+        match pod.containers.iter().find(|container| container.image == *image) {
+            Some(container) => self.container_event(pod, &container.name, kind, reason, message),
+            None => self.pod_event(pod, kind, reason, message),
+        }
     }
 }
 

@@ -87,11 +87,7 @@ pub(crate) async fn start(node: &Arc<Node>, request: StartRequest) -> Result<Sta
     let (pod, container) = (&request.pod, &request.container);
     let cgroup = node.cgroups.pod(&pod.uid, pod.qos);
     let extra = cgroup.container_procs(&prepared.id).map_err(|e| StepError::new("CreateContainerError", &e))?;
-    let note = AttemptNote {
-        image_id: Some(image_id(&request)),
-        backoff: request.backoff,
-        user: Some(prepared.user),
-    };
+    let note = AttemptNote { image_id: Some(image_id(&request)), backoff: request.backoff, user: Some(prepared.user) };
     let create = CreateContainer {
         id: prepared.id.clone(),
         name: container.name.clone(),

@@ -1,7 +1,7 @@
 //! `orlop exec`: the caller's streams go to the process itself; the agent only
 //! waits for its end, or for the caller's.
 
-use super::{container, failed, find, invalid};
+use super::{container, failed, find, hung_up, invalid};
 use crate::api::{ErrorView, PodName, Response};
 use crate::node::Node;
 use crate::socket;
@@ -57,21 +57,6 @@ pub(super) async fn converse(
         }
     };
     socket::send(stream, &response, &[]).await
-}
-
-/// The caller has nothing to say after its request, so what arrives is its end.
-async fn hung_up(stream: &UnixStream) {
-    let mut byte = [0];
-    loop {
-        if stream.readable().await.is_err() {
-            return;
-        }
-        match stream.try_read(&mut byte) {
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Ok(1..) => {}
-            Ok(0) | Err(_) => return,
-        }
-    }
 }
 
 async fn start(node: &Node, asked: Asked, fds: Vec<OwnedFd>) -> Result<ExecHandle, ErrorView> {

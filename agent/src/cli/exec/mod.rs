@@ -14,7 +14,8 @@ use relay::Relay;
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
-use terminal::{RawMode, Signals};
+use terminal::Signals;
+pub use terminal::{RawMode, window_size};
 
 /// How long a process may take to start, in milliseconds; libcontainer needs 7.
 const START_MS_MAX: u64 = 30_000;

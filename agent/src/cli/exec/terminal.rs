@@ -61,6 +61,15 @@ fn restore(before: &Before) {
     }
 }
 
+/// Rows and columns of a terminal; `None` when it is none, or does not know.
+pub fn window_size(terminal: BorrowedFd<'_>) -> Option<(u16, u16)> {
+    let mut size = Winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the descriptor is open for the whole call and the kernel writes exactly one `winsize`,
+    // which lives on this stack.
+    let known = unsafe { get_window_size(terminal.as_raw_fd(), &mut size) }.is_ok();
+    (known && size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
+}
+
 /// Gives `to` the size of the terminal `from`; nothing when that is no terminal.
 pub fn copy_size(from: BorrowedFd<'_>, to: BorrowedFd<'_>) {
     let mut size = Winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };

@@ -1,11 +1,12 @@
 //! Requests, answers and exit codes.
 
 use super::fake::{Fake, run};
-use crate::api::{CountersView, ErrorKind, ErrorView, PodName, Request, Response};
+use crate::api::{CountersView, ErrorKind, ErrorView, PodName, PullLayerView, PulledView, Request, Response};
 use crate::cli::args::Cli;
 use crate::cli::finish;
 use crate::cli::streams::Streams;
 use clap::{CommandFactory, Parser};
+use orlop_wire::frame;
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -113,7 +114,12 @@ fn nothing_to_list_is_said_on_stderr_only() {
     check(Response::Pods(Vec::new()), &["ps", "-n", "a"], "No pods in namespace a.\n", "NAMESPACE");
     check(Response::Pods(Vec::new()), &["ps", "-o", "json"], "No pods.\n", "[]\n");
     check(Response::Services(Vec::new()), &["services", "-o", "yaml"], "No services.\n", "[]\n");
-    check(Response::Images(Vec::new()), &["images"], "No images. Load one: orlop load PATH.\n", "NAME   ID");
+    check(
+        Response::Images(Vec::new()),
+        &["images"],
+        "No images. Get one: orlop pull IMAGE, or orlop load PATH.\n",
+        "NAME   ID",
+    );
     check(Response::Counters(CountersView::default()), &["counters"], "No pods with counters.\n", "NAMESPACE");
 }
 
@@ -155,4 +161,39 @@ fn completions_and_version_need_no_agent() {
     let outcome = run(nowhere, &["version"]);
     assert_eq!(outcome.code, 0);
     assert!(outcome.stdout.contains("does not answer on /nonexistent/orlop.sock"), "{outcome:?}");
+}
+
+#[test]
+fn a_pull_tells_of_each_layer_once_a_phase() {
+    let layer = |phase: &str| PullLayerView {
+        digest: format!("sha256:{}", "a".repeat(64)),
+        phase: phase.to_owned(),
+        done_bytes: 0,
+        total_bytes: 9,
+    };
+    let pulled = PulledView {
+        name: "app:1".into(),
+        image_id: "docker.io/library/app@sha256:bb".into(),
+        id: "sha256:cc".into(),
+        size_bytes: 2048,
+        layers: 1,
+        took_ms: 1250,
+    };
+    let fake = Fake::start(move |stream, request, _| {
+        let Request::Pull { image, credential: Some(credential) } = request else { panic!("{request:?}") };
+        assert_eq!((image.as_str(), credential.username.as_str(), credential.password.as_str()), ("app:1", "u", "p:q"));
+        assert!(!format!("{credential:?}").contains("p:q"));
+        for phase in ["waiting", "downloading", "downloading", "done"] {
+            frame::send(stream, &Response::PullProgress(vec![layer(phase)]), &[]).unwrap();
+        }
+        Some(Response::Pulled(pulled.clone()))
+    });
+    let outcome = fake.run(&["pull", "app:1", "--creds", "u:p:q"]);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let phases: Vec<&str> = outcome.stderr.lines().filter_map(|line| line.strip_prefix("aaaaaaaaaaaa: ")).collect();
+    assert_eq!(phases, ["waiting", "downloading", "done"], "{outcome:?}");
+    assert_eq!(outcome.stdout, "app:1\ndocker.io/library/app@sha256:bb\n2.00KiB packed, 1 layer(s), 1.2 s\n");
+    let outcome = fake.run(&["pull", "app:1", "--creds", "u:p:q", "-o", "json"]);
+    assert!(outcome.stdout.contains("\"took_ms\": 1250"), "{outcome:?}");
+    assert_eq!(fake.run(&["pull", "app:1", "--creds", ":p"]).code, 2);
 }

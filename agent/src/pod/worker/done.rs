@@ -93,7 +93,13 @@ impl Worker {
                 self.seen.images.insert(image, Step::Ready);
             }
             Err(error) => {
-                self.node.image_event(&self.want, &image, EventKind::Warning, "Failed", format!("Error: {}", error.reason));
+                self.node.image_event(
+                    &self.want,
+                    &image,
+                    EventKind::Warning,
+                    "Failed",
+                    format!("Error: {}", error.reason),
+                );
                 let step = self.failed_step(image.as_str(), error.clone(), now);
                 self.seen.image_errors.insert(image.clone(), (error.reason, error.message));
                 self.seen.images.insert(image, step);
