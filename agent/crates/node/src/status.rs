@@ -125,8 +125,8 @@ fn swap(bytes: u64) -> Option<NodeSwapStatus> {
 
 fn runtime_handler(handler: &crate::RuntimeHandler) -> NodeRuntimeHandler {
     NodeRuntimeHandler {
-        // The default handler's name is empty, which the API leaves out.
-        name: (!handler.name.is_empty()).then(|| handler.name.clone()),
+        // The API server writes an empty one too: left out it would be a change in each report.
+        name: Some(handler.name.clone()),
         features: Some(NodeRuntimeHandlerFeatures {
             recursive_read_only_mounts: Some(handler.recursive_read_only_mounts),
             user_namespaces: Some(handler.user_namespaces),

@@ -94,7 +94,7 @@ fn a_new_node_says_all_that_a_kubelets_says() {
             },
             "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
             "images": [{"names": ["a:1"], "sizeBytes": 7}],
-            "runtimeHandlers": [{"features": {"recursiveReadOnlyMounts": true, "userNamespaces": false}}],
+            "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": true, "userNamespaces": false}}],
             "features": {"supplementalGroupsPolicy": true},
         },
     });
