@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 pub(crate) use defaults::default_node_name;
 use defaults::{default_monitor, default_net, default_node_ips};
 use ipnet::IpNet;
-use orlop_config::{Grade, KubeProxyConfiguration, KubeletConfiguration, Warning};
+use orlop_config::{Grade, KubeletConfiguration, Warning};
 use orlop_volume::NodeFiles;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -44,8 +44,6 @@ pub(crate) struct Config {
     pub cloud_external: bool,
     /// The kubelet's part of the configuration, defaults filled in.
     pub kubelet: KubeletConfiguration,
-    /// kube-proxy's part of the configuration, defaults filled in.
-    pub proxy: KubeProxyConfiguration,
     /// Ranges of pod addresses, at most one a family.
     pub pod_cidrs: Vec<IpNet>,
     /// Range of service addresses.
@@ -119,7 +117,7 @@ impl Config {
     }
 
     fn from_told(args: AgentArgs, told: Told) -> Result<Self> {
-        let Told { orlop: file, kubelet, proxy, flags, warnings } = told;
+        let Told { orlop: file, kubelet, flags, warnings } = told;
         let or = |flag: Option<PathBuf>, file: Option<PathBuf>, default: &str| {
             flag.or(file).unwrap_or_else(|| PathBuf::from(default))
         };
@@ -169,7 +167,6 @@ impl Config {
             log_max_bytes: file.container_log_max_size.unwrap_or(kubelet.container_log_max_size),
             log_max_files: file.container_log_max_files.unwrap_or(kubelet.container_log_max_files),
             kubelet,
-            proxy,
             warnings,
         };
         config.check()?;

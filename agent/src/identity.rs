@@ -233,6 +233,22 @@ impl NodeIdentity {
     }
 }
 
+/// Files outside the node's own folders that a join left, for who takes the node away. A kubeconfig that does not show
+/// the node's own certificate is somebody else's, and so is the CA of a machine that holds its key.
+pub(crate) fn left_by_join(config: &Config) -> Vec<PathBuf> {
+    let current = Pem::File(CertificateStore::new(&config.cert_dir, Purpose::Client).current_path());
+    let is_ours = |path: &PathBuf| {
+        let settings = Kubeconfig::read(path).and_then(|kubeconfig| kubeconfig.settings());
+        settings.is_ok_and(|settings| settings.identity.is_some_and(|identity| identity.certificate == current))
+    };
+    let kubeconfig = config.kubeconfig.clone().filter(is_ours);
+    let bootstrap = config.bootstrap_kubeconfig.clone();
+    let ca = config.kubelet.authentication.x509.client_ca_file.clone();
+    let ca = ca.filter(|_| kubeconfig.is_some() || bootstrap.is_some());
+    let ca = ca.filter(|path| !path.with_extension("key").exists());
+    [kubeconfig, bootstrap, ca].into_iter().flatten().filter(|path| path.is_file()).collect()
+}
+
 /// Into the node's events, which log it the first time.
 fn told(node: &Node, kind: EventKind, reason: &str, message: &str) {
     node.events.record("Node", kind, reason, message);

@@ -35,8 +35,7 @@ async fn run(args: &JoinArgs) -> Result<()> {
     if files.joined() {
         bail!(
             "this machine is a node already: {} is there. To leave that cluster, delete its Node with kubectl, then \
-             `systemctl stop orlop`, `orlop reset`, `rm {}`",
-            files.kubeconfig.display(),
+             `systemctl stop orlop` and `orlop reset`",
             files.kubeconfig.display()
         );
     }

@@ -50,6 +50,11 @@ async fn remove(config: &Config) -> Vec<String> {
     note(&mut problems, "cgroups", remove_cgroups(config));
     note(&mut problems, "links", remove_links().await);
     note(&mut problems, "eBPF", orlop_datapath::remove_all(&config.bpf_dir).map_err(Into::into));
+    // First: what they are is seen from the folders.
+    for file in crate::identity::left_by_join(config) {
+        let removed = fs::remove_file(&file).with_context(|| format!("remove {}", file.display()));
+        note(&mut problems, "file", removed.map(|()| println!("{} is gone", file.display())));
+    }
     for dir in [&config.run_dir, &config.state_dir, &config.root_dir, &config.log_dir] {
         note(&mut problems, "folder", remove_folder(dir));
     }

@@ -3,8 +3,7 @@
 use crate::cli::AgentArgs;
 use anyhow::Result;
 use orlop_config::{
-    DropIns, Grade, Inputs, KubeProxyConfiguration, Kubeadm, KubeletConfiguration, KubeletFlags, OrlopConfiguration,
-    Source, Warning, load,
+    DropIns, Grade, Inputs, Kubeadm, KubeletConfiguration, KubeletFlags, OrlopConfiguration, Source, Warning, load,
 };
 use std::path::Path;
 
@@ -15,7 +14,6 @@ const COMMAND_LINE: &str = "the command line";
 pub(super) struct Told {
     pub orlop: OrlopConfiguration,
     pub kubelet: KubeletConfiguration,
-    pub proxy: KubeProxyConfiguration,
     pub flags: KubeletFlags,
     pub warnings: Vec<Warning>,
 }
@@ -52,7 +50,7 @@ impl Told {
         let loaded = load(&Inputs { files, drop_ins: drop_ins.sources, flags: flags.clone() })?;
         warnings.extend(loaded.warnings);
         let orlop = loaded.orlop.unwrap_or_default();
-        Ok(Self { orlop, kubelet: loaded.kubelet, proxy: loaded.proxy, flags, warnings })
+        Ok(Self { orlop, kubelet: loaded.kubelet, flags, warnings })
     }
 }
 

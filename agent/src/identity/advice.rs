@@ -17,9 +17,7 @@ pub(super) fn in_words(error: &anyhow::Error) -> String {
 
 fn advice(error: &ApiError) -> Option<&'static str> {
     match error {
-        ApiError::CertificateWait { .. } => {
-            Some("nobody has approved the request: see `kubectl get csr`, then `kubectl certificate approve NAME`")
-        }
+        ApiError::CertificateWait { .. } => Some("when it is right, `kubectl certificate approve` it"),
         _ if error.is_unauthorized() => Some(
             "the API server does not know the credential: a bootstrap token has run out after a day, \
              `kubeadm token create` makes another for `orlop join`",
