@@ -11,6 +11,7 @@
 //!
 //! Nothing here needs an async runtime: one question, one answer, one thread.
 
+mod agent;
 mod args;
 mod client;
 mod counters;
@@ -33,7 +34,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use args::{AgentArgs, LogFormat};
+pub use agent::{AgentArgs, LogFormat};
 pub use join::JoinArgs;
 
 use crate::api::{Request, Response};
