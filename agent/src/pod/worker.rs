@@ -12,6 +12,7 @@
 //! `done`.
 
 mod done;
+mod pulls;
 
 use self::done::Done;
 use super::container::{self, StartRequest};
@@ -25,7 +26,7 @@ use super::view::PodSnapshot;
 use crate::node::Node;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
-use orlop_image::{ImageRecord, PullEvent};
+use orlop_image::ImageRecord;
 use orlop_model::{ContainerId, ContainerName, Deletion, EventKind, ImageRef, PodDesired};
 use orlop_pod::{Backoff, Lifecycle, PodAction, PodObserved, PodPlan, ProbeResults, SandboxState, Step, Stopping};
 use orlop_runtime::MonitorEvent;
@@ -245,14 +246,6 @@ impl Worker {
         });
     }
 
-    /// Nobody will start a container any more.
-    fn end_pulls(&mut self) {
-        for (image, task) in std::mem::take(&mut self.pulls) {
-            task.abort();
-            self.seen.images.remove(&image);
-        }
-    }
-
     fn signal(&mut self, id: ContainerId, signal: i32, all: bool) {
         let Some(sandbox) = &self.sandbox else { return };
         let (monitor, key) = (sandbox.monitor.clone(), self.want.key.clone());
@@ -396,19 +389,6 @@ impl Worker {
             }
             changed
         });
-    }
-
-    /// Told once a failure, when the error itself has been shown.
-    fn tell_pull_backoffs(&mut self, plan: &PodPlan) {
-        for (name, _) in plan.waiting.iter().filter(|(_, waiting)| waiting.reason == "ImagePullBackOff") {
-            let Some(image) = self.want.container(name).map(|container| &container.image) else { continue };
-            let Some(Step::Failed { at, .. }) = self.seen.images.get(image) else { continue };
-            if self.told_backoffs.insert(name.clone(), *at) != Some(*at) {
-                let message = PullEvent::BackOff.message(image.as_str());
-                self.node.image_event(&self.want, image, EventKind::Normal, PullEvent::BackOff.reason(), message);
-                self.node.image_event(&self.want, image, EventKind::Warning, "Failed", "Error: ImagePullBackOff");
-            }
-        }
     }
 
     fn show_endpoint(&self) {

@@ -83,30 +83,6 @@ impl Worker {
         }
     }
 
-    fn image(&mut self, image: ImageRef, result: Result<ImageRecord, StepError>, now: Timestamp) {
-        self.pulls.remove(&image);
-        match result {
-            Ok(found) => {
-                self.images.insert(image.clone(), found);
-                self.seen.image_errors.remove(&image);
-                self.succeeded(image.as_str());
-                self.seen.images.insert(image, Step::Ready);
-            }
-            Err(error) => {
-                self.node.image_event(
-                    &self.want,
-                    &image,
-                    EventKind::Warning,
-                    "Failed",
-                    format!("Error: {}", error.reason),
-                );
-                let step = self.failed_step(image.as_str(), error.clone(), now);
-                self.seen.image_errors.insert(image.clone(), (error.reason, error.message));
-                self.seen.images.insert(image, step);
-            }
-        }
-    }
-
     fn started(&mut self, name: &ContainerName, result: Result<Box<Started>, StepError>, now: Timestamp) {
         match result {
             Ok(started) => {
@@ -159,11 +135,11 @@ impl Worker {
         *failures
     }
 
-    fn succeeded(&mut self, step: &str) {
+    pub(super) fn succeeded(&mut self, step: &str) {
         self.failures.remove(step);
     }
 
-    fn failed_step(&mut self, step: &str, error: StepError, now: Timestamp) -> Step {
+    pub(super) fn failed_step(&mut self, step: &str, error: StepError, now: Timestamp) -> Step {
         let failures = self.failed_again(step);
         Step::Failed { reason: error.reason, message: error.message, at: now, failures }
     }
