@@ -244,7 +244,9 @@ pub(crate) fn left_by_join(config: &Config) -> Vec<PathBuf> {
     let kubeconfig = config.kubeconfig.clone().filter(is_ours);
     let bootstrap = config.bootstrap_kubeconfig.clone();
     let ca = config.kubelet.authentication.x509.client_ca_file.clone();
-    let ca = ca.filter(|_| kubeconfig.is_some() || bootstrap.is_some());
+    // Beside the kubeconfig, where a join puts it: another folder's is not this node's.
+    let folder = kubeconfig.as_ref().or(bootstrap.as_ref()).and_then(|path| path.parent());
+    let ca = ca.filter(|path| folder.is_some_and(|folder| path.starts_with(folder)));
     let ca = ca.filter(|path| !path.with_extension("key").exists());
     [kubeconfig, bootstrap, ca].into_iter().flatten().filter(|path| path.is_file()).collect()
 }
