@@ -101,12 +101,16 @@ fn levels(node: &Node) -> BTreeMap<Signal, orlop_node::Level> {
     levels
 }
 
+/// A pulled image has the digest that its registry gave, which pods' `imageID` shows,
+/// too; a loaded one that of its manifest.
 fn image(record: &ImageRecord) -> ImageOnNode {
-    let mut digests = BTreeSet::new();
+    let mut digests: BTreeSet<String> = record.repo_digests.iter().map(ToString::to_string).collect();
     let mut tags = Vec::new();
     for name in &record.names {
         let place = format!("{}/{}", name.registry(), name.repository());
-        digests.insert(format!("{place}@{}", name.digest().unwrap_or(record.digest)));
+        if record.repo_digests.is_empty() {
+            digests.insert(format!("{place}@{}", name.digest().unwrap_or(record.digest)));
+        }
         tags.extend(name.tag().map(|tag| format!("{place}:{tag}")));
     }
     ImageOnNode { digests: digests.into_iter().collect(), tags, size_bytes: record.size }

@@ -5,6 +5,7 @@
 //! are ratios of medians. Nothing here fails for being slow.
 
 mod clock;
+mod cluster;
 mod connect;
 mod crun;
 mod figure;
@@ -26,11 +27,12 @@ struct Bench {
 }
 
 /// All benches, in the order in which they run.
-const BENCHES: [Bench; 4] = [
+const BENCHES: [Bench; 5] = [
     Bench { name: "pod-start", about: "one pod at a time, against `crun run` of the same bundle", run: pod_start::run },
     Bench { name: "pod-burst", about: "50 pods at once", run: pod_burst::run },
     Bench { name: "memory", about: "of a pod's monitor and of the agent", run: memory::run },
     Bench { name: "connect", about: "connect() to a ClusterIP against connect() to the pod", run: connect::run },
+    Bench { name: "cluster", about: "from binding to Running at an API server; 100,000 endpoints", run: cluster::run },
 ];
 
 /// How much to do.

@@ -44,7 +44,7 @@ fn agent(world: &World, name: &str) -> Figure {
 }
 
 /// Private_Clean and Private_Dirty of smaps_rollup.
-fn private_kib(pid: u32) -> f64 {
+pub fn private_kib(pid: u32) -> f64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("read smaps_rollup");
     ["Private_Clean:", "Private_Dirty:"].iter().map(|key| kib(&text, key)).sum()
 }
