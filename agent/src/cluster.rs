@@ -36,9 +36,10 @@ use orlop_model::PodUid;
 use pods::ApiPods;
 use registration::Registration;
 use report::ReportCounters;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use tokens::Tokens;
 use tokio::sync::{mpsc, watch as signal};
 
@@ -60,8 +61,8 @@ pub(crate) struct Cluster {
     pub services_known: signal::Sender<bool>,
     /// The Node object, once it is registered.
     pub registered: signal::Sender<Option<Arc<ApiNode>>>,
-    /// Pods that a task of their own finishes at the API server.
-    finishing: Mutex<BTreeSet<PodUid>>,
+    /// Pods that a task writes of, and whether something else wanted to meanwhile.
+    writing: Mutex<BTreeMap<PodUid, bool>>,
     /// Pods whose objects or tokens changed.
     changed: Mutex<Option<mpsc::UnboundedReceiver<PodUid>>>,
 }
@@ -78,7 +79,7 @@ impl Cluster {
             registration: Registration::default(),
             services_known: signal::Sender::new(false),
             registered: signal::Sender::new(None),
-            finishing: Mutex::default(),
+            writing: Mutex::default(),
             changed: Mutex::new(Some(changed)),
             client,
         })
@@ -130,27 +131,61 @@ impl Cluster {
 
     /// A pod has a worker now: its status is told until the worker ends.
     pub fn report(self: &Arc<Self>, node: &Arc<Node>, subject: Subject, show: signal::Receiver<Arc<PodSnapshot>>) {
+        self.begin(&subject.uid);
         let (node, cluster) = (Arc::clone(node), Arc::clone(self));
         tokio::spawn(async move {
             let uid = subject.uid.clone();
             report::follow(Arc::clone(&node), subject, show).await;
-            if node.pods.follow(&uid).is_none() {
-                cluster.objects.release(&uid);
-                cluster.tokens.release(&uid);
-            }
+            cluster.end(&node, &uid);
         });
     }
 
-    /// Does something about a pod without a worker, once.
-    pub fn once<F: Future<Output = ()> + Send + 'static>(self: &Arc<Self>, uid: &PodUid, work: F) {
-        if !self.finishing.lock().expect("no panic while it is held").insert(uid.clone()) {
+    /// The pod's worker has ended: nothing of it is followed any more.
+    pub fn release(&self, uid: &PodUid) {
+        self.objects.release(uid);
+        self.tokens.release(uid);
+    }
+
+    /// Does something about a pod without a worker. While somebody still writes of the pod nothing is
+    /// done: what is wanted is looked at again afterwards.
+    pub fn once<F: Future<Output = ()> + Send + 'static>(self: &Arc<Self>, node: &Arc<Node>, uid: &PodUid, work: F) {
+        if !self.begin(uid) {
             return;
         }
-        let (cluster, uid) = (Arc::clone(self), uid.clone());
+        let (node, cluster, uid) = (Arc::clone(node), Arc::clone(self), uid.clone());
         tokio::spawn(async move {
             work.await;
-            cluster.finishing.lock().expect("no panic while it is held").remove(&uid);
+            cluster.end(&node, &uid);
         });
+    }
+
+    /// Whether somebody writes of the pod; if so, what is wanted is looked at again afterwards.
+    pub fn is_writing(&self, uid: &PodUid) -> bool {
+        self.writing().get_mut(uid).map(|again| *again = true).is_some()
+    }
+
+    fn writing(&self) -> MutexGuard<'_, BTreeMap<PodUid, bool>> {
+        self.writing.lock().expect("no panic while it is held")
+    }
+
+    fn begin(&self, uid: &PodUid) -> bool {
+        match self.writing().entry(uid.clone()) {
+            Entry::Vacant(free) => {
+                free.insert(false);
+                true
+            }
+            Entry::Occupied(mut taken) => {
+                taken.insert(true);
+                false
+            }
+        }
+    }
+
+    fn end(&self, node: &Node, uid: &PodUid) {
+        let again = self.writing().remove(uid);
+        if again == Some(true) {
+            node.pods.look_again();
+        }
     }
 }
 
@@ -169,17 +204,23 @@ async fn name_node_events(node: Arc<Node>, mut registered: signal::Receiver<Opti
 
 /// Follows the pods that are bound to this node.
 async fn follow_pods(node: Arc<Node>, cluster: Arc<Cluster>) {
+    // Who may run here is decided with the Node's labels and taints, as the kubelet waits for them.
+    let mut registered = cluster.registered.subscribe();
+    if registered.wait_for(Option::is_some).await.is_err() {
+        return;
+    }
     let selectors = Selectors::fields(format!("spec.nodeName={}", node.config.node_name));
     let mut events = watch(&cluster.client, PODS.everywhere(), WatchOptions::new(selectors));
     while let Some(event) = events.next().await {
         let mut change = cluster.pods.take(event);
         while let Some(event) = events.try_next() {
-            let more = cluster.pods.take(event);
-            change.wanted |= more.wanted;
-            change.mirrors |= more.mirrors;
+            change.and(cluster.pods.take(event));
         }
         if change.wanted {
             node.pods.reconcile(&node);
+        }
+        for uid in change.look {
+            node.pods.look(&uid);
         }
     }
 }

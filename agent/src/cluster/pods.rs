@@ -35,12 +35,33 @@ pub(crate) struct ApiPods {
 }
 
 /// What an event changed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Change {
     /// What is wanted.
     pub wanted: bool,
     /// Mirror pods.
     pub mirrors: bool,
+    /// Pods whose status is made anew: they are known only now, or somebody has set a condition
+    /// that one of their readiness gates asks for.
+    pub look: Vec<PodUid>,
+}
+
+impl Change {
+    fn of(wanted: bool, mirrors: bool) -> Self {
+        Self { wanted, mirrors, look: Vec::new() }
+    }
+
+    /// Another change too.
+    pub fn and(&mut self, other: Self) {
+        self.wanted |= other.wanted;
+        self.mirrors |= other.mirrors;
+        self.look.extend(other.look);
+    }
+
+    fn looking(mut self, uid: &str) -> Self {
+        self.look.extend(PodUid::new(uid).ok());
+        self
+    }
 }
 
 impl Default for ApiPods {
@@ -127,32 +148,37 @@ impl State {
     fn put(&mut self, mut pod: Pod, new: bool) -> Change {
         pod.metadata.managed_fields = None;
         let uid = pod.metadata.uid.clone().unwrap_or_default();
+        // A list is what is so, also when the server came back with an older state.
+        let listed = new && self.listed.is_some();
         if orlop_pod::is_mirror(&pod) {
             let key = key(&pod);
             let known = self.mirrors.get(&key);
-            if known.is_some_and(|known| is_older(&pod, known)) || (!new && known.is_none()) {
+            if known.is_some_and(|known| !listed && is_older(&pod, known)) || (!new && known.is_none()) {
                 return Change::default();
             }
             let other = known.is_none_or(|known| known.metadata.uid != pod.metadata.uid);
             self.mirrors.insert(key, Arc::new(pod));
-            return Change { mirrors: other, wanted: false };
+            return Change::of(false, other);
         }
         let wanted = Pod { status: None, ..pod.clone() };
         match self.pods.get_mut(&uid) {
-            Some(known) if is_older(&pod, &known.object) => Change::default(),
+            Some(known) if !listed && is_older(&pod, &known.object) => Change::default(),
             Some(known) => {
                 let changed = !is_same(&known.source.pod, &wanted);
+                let gates = gates(&pod) != gates(&known.object);
                 if changed {
-                    known.source = Arc::new(PodSource { uid, origin: Origin::Api, pod: wanted });
+                    known.source = Arc::new(PodSource { uid: uid.clone(), origin: Origin::Api, pod: wanted });
                 }
                 known.object = Arc::new(pod);
-                Change { wanted: changed, mirrors: false }
+                let change = Change::of(changed, false);
+                if gates { change.looking(&uid) } else { change }
             }
             None if !new => Change::default(),
             None => {
                 let source = Arc::new(PodSource { uid: uid.clone(), origin: Origin::Api, pod: wanted });
+                let change = Change::of(true, false).looking(&uid);
                 self.pods.insert(uid, ApiPod { source, object: Arc::new(pod) });
-                Change { wanted: true, mirrors: false }
+                change
             }
         }
     }
@@ -162,9 +188,9 @@ impl State {
         let key = key(pod);
         if self.mirrors.get(&key).is_some_and(|mirror| mirror.metadata.uid.as_deref() == Some(uid)) {
             self.mirrors.remove(&key);
-            return Change { mirrors: true, wanted: false };
+            return Change::of(false, true);
         }
-        Change { wanted: self.pods.remove(uid).is_some(), mirrors: false }
+        Change::of(self.pods.remove(uid).is_some(), false)
     }
 
     /// A list is whole: what was not in it is gone.
@@ -173,7 +199,7 @@ impl State {
         self.known = true;
         self.pods.retain(|uid, _| listed.contains(uid));
         self.mirrors.retain(|_, pod| pod.metadata.uid.as_ref().is_some_and(|uid| listed.contains(uid)));
-        Change { wanted: true, mirrors: true }
+        Change::of(true, true)
     }
 }
 
@@ -189,6 +215,14 @@ fn is_older(pod: &Pod, than: &Pod) -> bool {
     let version = |pod: &Pod| pod.metadata.resource_version.as_ref().and_then(|text| text.parse::<u64>().ok());
     let same = pod.metadata.uid == than.metadata.uid;
     same && matches!((version(pod), version(than)), (Some(one), Some(other)) if one < other)
+}
+
+/// The conditions that the pod's readiness gates ask for, as somebody has set them.
+fn gates(pod: &Pod) -> Vec<Option<&str>> {
+    let asked = pod.spec.iter().flat_map(|spec| spec.readiness_gates.iter().flatten());
+    let conditions = || pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let status = |kind: &str| conditions().find(|one| one.type_ == kind).map(|one| one.status.as_str());
+    asked.map(|gate| status(&gate.condition_type)).collect()
 }
 
 /// Whether nothing changed that a node acts on.
@@ -234,7 +268,7 @@ mod tests {
             pods.take(event);
         }
         assert!(!pods.known());
-        assert_eq!(pods.take(WatchEvent::Done), Change { wanted: true, mirrors: true });
+        assert_eq!(pods.take(WatchEvent::Done), Change::of(true, true));
         assert!(pods.known());
         // The API server was away and b went meanwhile.
         pods.take(WatchEvent::Begin);
@@ -263,11 +297,39 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_believed_also_when_the_server_went_back() {
+        let pods = ApiPods::default();
+        pods.take(WatchEvent::Applied(pod("a", A, 90, "Running")));
+        for event in [WatchEvent::Begin, WatchEvent::Item(pod("a", A, 10, "Pending")), WatchEvent::Done] {
+            pods.take(event);
+        }
+        assert_eq!(phase(&pods, A).as_deref(), Some("Pending"));
+        pods.take(WatchEvent::Applied(pod("a", A, 11, "Running")));
+        assert_eq!(phase(&pods, A).as_deref(), Some("Running"));
+    }
+
+    #[test]
+    fn a_worker_looks_again_for_its_gates_only() {
+        let pods = ApiPods::default();
+        let gated = |version, status: &str| {
+            let mut pod = pod("a", A, version, "Running");
+            let conditions = json!([{"type": "on", "status": status}, {"type": "else", "status": version.to_string()}]);
+            pod.spec.as_mut().unwrap().readiness_gates = serde_json::from_value(json!([{"conditionType": "on"}])).ok();
+            pod.status.as_mut().unwrap().conditions = serde_json::from_value(conditions).ok();
+            pod
+        };
+        let look = |event| pods.take(event).look.len();
+        assert_eq!(look(WatchEvent::Applied(gated(1, "False"))), 1, "it is known only now");
+        assert_eq!(look(WatchEvent::Applied(gated(2, "False"))), 0);
+        assert_eq!(look(WatchEvent::Applied(gated(3, "True"))), 1);
+    }
+
+    #[test]
     fn mirrors_are_not_run() {
         let pods = ApiPods::default();
         let mut mirror = pod("web-n1", A, 1, "Pending");
         mirror.metadata.annotations = Some([("kubernetes.io/config.mirror".to_owned(), "h".to_owned())].into());
-        assert_eq!(pods.take(WatchEvent::Applied(mirror.clone())), Change { wanted: false, mirrors: true });
+        assert_eq!(pods.take(WatchEvent::Applied(mirror.clone())), Change::of(false, true));
         assert!(pods.wanted().is_empty());
         assert!(pods.mirror(&PodKey::new("n", "web-n1").unwrap()).is_some());
         assert!(pods.take(WatchEvent::Deleted(mirror)).mirrors);

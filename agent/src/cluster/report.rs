@@ -77,11 +77,8 @@ pub(crate) async fn follow(node: Arc<Node>, subject: Subject, mut show: watch::R
         changes.borrow_and_update();
         let snapshot = show.borrow_and_update().clone();
         let sent = match due(&cluster, &subject, &snapshot) {
-            Some((at, body)) if is_young(&at, &body) && gather(&mut show).await => {
-                drop((at, body));
-                continue;
-            }
-            Some((at, body)) => send(&cluster, &subject, &at, &body).await,
+            Some((at, body)) if is_young(&at, &body) && gather(&mut show).await => continue,
+            Some((_, body)) => send(&cluster, &subject, &body).await,
             None => true,
         };
         wait = if sent { RETRY_MIN } else { (wait * 2).min(RETRY_MAX) };
@@ -97,6 +94,9 @@ pub(crate) async fn follow(node: Arc<Node>, subject: Subject, mut show: watch::R
 
 /// The object to patch and the patch, when the API server has something else than is so.
 fn due(cluster: &Cluster, subject: &Subject, snapshot: &PodSnapshot) -> Option<(Arc<Pod>, serde_json::Value)> {
+    if !snapshot.whole {
+        return None;
+    }
     snapshot.status.phase.as_ref()?;
     let at = subject.at(cluster)?;
     let uid = PodUid::new(at.metadata.uid.clone()?).ok()?;
@@ -123,7 +123,7 @@ async fn gather(show: &mut watch::Receiver<Arc<PodSnapshot>>) -> bool {
 }
 
 /// Whether nothing is left to send of this.
-async fn send(cluster: &Cluster, subject: &Subject, at: &Pod, body: &serde_json::Value) -> bool {
+async fn send(cluster: &Cluster, subject: &Subject, body: &serde_json::Value) -> bool {
     let object = subject.object().subresource("status");
     match cluster.client.patch::<Pod>(&object, Patch::Strategic, body).await {
         Ok(pod) => {
@@ -131,11 +131,15 @@ async fn send(cluster: &Cluster, subject: &Subject, at: &Pod, body: &serde_json:
             cluster.pods.written(pod);
             true
         }
-        // Another pod has the name, or none: the watch tells the same in a moment.
-        Err(error) if error.is_not_found() || error.is_conflict() => {
-            tracing::debug!(pod = %subject.key, pod_uid = %subject.uid, err = %crate::pod::chain(&error), "the pod is gone from the API server");
-            cluster.pods.gone(at);
+        // Whether the pod is gone is for the watch to say, which also ends what runs of it.
+        Err(error) if error.is_not_found() => {
+            tracing::debug!(pod = %subject.key, pod_uid = %subject.uid, err = %crate::pod::chain(&error), "the API server has no such pod");
             true
+        }
+        // Somebody wrote at the same time, or another pod has the name.
+        Err(error) if error.is_conflict() => {
+            tracing::debug!(pod = %subject.key, pod_uid = %subject.uid, err = %crate::pod::chain(&error), "pod status not written, trying again");
+            false
         }
         Err(error) => {
             cluster.report.failures.fetch_add(1, Ordering::Relaxed);
@@ -148,14 +152,16 @@ async fn send(cluster: &Cluster, subject: &Subject, at: &Pod, body: &serde_json:
 /// The worker has ended: the last status first, then the object goes, if that is what was asked for.
 async fn finish(cluster: &Cluster, subject: &Subject, last: Arc<PodSnapshot>) {
     let mut wait = RETRY_MIN;
-    while let Some((at, body)) = due(cluster, subject, &last) {
-        if send(cluster, subject, &at, &body).await {
+    while let Some((_, body)) = due(cluster, subject, &last) {
+        if send(cluster, subject, &body).await {
             break;
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RETRY_MAX);
     }
-    if subject.origin == Origin::Api {
+    // A worker that panicked has ended nothing: another one goes on.
+    let ended = last.want.deletion.is_some() && matches!(last.seen.teardown, orlop_pod::Step::Ready);
+    if subject.origin == Origin::Api && ended {
         remove(cluster, subject).await;
     }
 }
@@ -177,15 +183,20 @@ pub(crate) async fn remove(cluster: &Cluster, subject: &Subject) {
     }
 }
 
-/// Writes the status of a pod that this node refuses.
+/// Writes the status of a pod that this node refuses. One that was to go already goes.
 pub(crate) async fn reject(cluster: Arc<Cluster>, subject: Subject, status: PodStatus) {
+    tell_refusal(&cluster, &subject, status).await;
+    remove(&cluster, &subject).await;
+}
+
+async fn tell_refusal(cluster: &Cluster, subject: &Subject, status: PodStatus) {
     let mut wait = RETRY_MIN;
-    while let Some(at) = subject.at(&cluster) {
+    while let Some(at) = subject.at(cluster) {
         let none = PodStatus::default();
         let old = at.status.as_ref().unwrap_or(&none);
         let merged = orlop_pod::merge_status(old, &status, false);
         let Some(body) = orlop_pod::status_patch(&subject.uid, old, &merged) else { return };
-        if send(&cluster, &subject, &at, &body).await {
+        if send(cluster, subject, &body).await {
             return;
         }
         tokio::time::sleep(wait).await;

@@ -5,7 +5,7 @@ use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequestSpe
 use orlop_apiclient::{ApiError, Client};
 use orlop_model::{PodDesired, PodUid, TokenAsk};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
@@ -22,10 +22,14 @@ struct Held {
     due: Timestamp,
 }
 
+type Key = (PodUid, TokenAsk);
+
 /// See the module's text.
 pub(crate) struct Tokens {
     client: Client,
-    held: Mutex<BTreeMap<(PodUid, TokenAsk), Held>>,
+    held: Mutex<BTreeMap<Key, Held>>,
+    /// Who asks for a token; a second one for the same waits for the answer.
+    asking: Mutex<BTreeMap<Key, Arc<tokio::sync::Mutex<()>>>>,
     earlier: Notify,
     /// Hears of pods that should ask again.
     changed: mpsc::UnboundedSender<PodUid>,
@@ -34,10 +38,10 @@ pub(crate) struct Tokens {
 impl Tokens {
     /// No token is held yet.
     pub fn new(client: Client, changed: mpsc::UnboundedSender<PodUid>) -> Self {
-        Self { client, held: Mutex::default(), earlier: Notify::new(), changed }
+        Self { client, held: Mutex::default(), asking: Mutex::default(), earlier: Notify::new(), changed }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(PodUid, TokenAsk), Held>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Held>> {
         self.held.lock().expect("no panic while tokens are held")
     }
 
@@ -47,6 +51,8 @@ impl Tokens {
     /// What the API server said, when there is no token that is good at all.
     pub async fn get(&self, pod: &PodDesired, ask: &TokenAsk, now: Timestamp) -> Result<String, String> {
         let key = (pod.uid.clone(), ask.clone());
+        let turn = Arc::clone(self.asking().entry(key.clone()).or_default());
+        let _turn = turn.lock().await;
         if let Some(held) = self.lock().get(&key).filter(|held| now < held.due) {
             return Ok(held.token.clone());
         }
@@ -71,6 +77,11 @@ impl Tokens {
     /// The pod is gone.
     pub fn release(&self, pod: &PodUid) {
         self.lock().retain(|(uid, _), _| uid != pod);
+        self.asking().retain(|(uid, _), _| uid != pod);
+    }
+
+    fn asking(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<tokio::sync::Mutex<()>>>> {
+        self.asking.lock().expect("no panic while it is held")
     }
 
     async fn request(&self, pod: &PodDesired, ask: &TokenAsk, now: Timestamp) -> Result<Held, ApiError> {

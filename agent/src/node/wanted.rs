@@ -55,7 +55,7 @@ impl Node {
     /// Whether a pod that is new here may run here. If not, whoever wants it is told.
     pub fn admits(self: &Arc<Self>, source: &Arc<PodSource>, want: &PodDesired, others: &[PodDesired]) -> bool {
         let Some(cluster) = &self.cluster else { return true };
-        if source.origin == Origin::Api && self.is_over(cluster, want) {
+        if cluster.is_writing(&want.uid) || (source.origin == Origin::Api && self.is_over(cluster, want)) {
             return false;
         }
         let registered = cluster.registered.borrow().clone();
@@ -77,27 +77,27 @@ impl Node {
 
     /// Whether a pod without a worker has ended already, or is to: nothing runs, so
     /// it can go when it is to go.
-    fn is_over(&self, cluster: &Arc<Cluster>, want: &PodDesired) -> bool {
+    fn is_over(self: &Arc<Self>, cluster: &Arc<Cluster>, want: &PodDesired) -> bool {
         if want.deletion.is_some() {
             let (cluster_too, subject) = (Arc::clone(cluster), Subject::of(want, Origin::Api));
-            cluster.once(&want.uid, async move { remove(&cluster_too, &subject).await });
+            cluster.once(self, &want.uid, async move { remove(&cluster_too, &subject).await });
             return true;
         }
         let status = cluster.pods.object(&want.uid).and_then(|pod| pod.status.clone());
         matches!(status.and_then(|status| status.phase).as_deref(), Some("Succeeded" | "Failed"))
     }
 
-    fn refuse(&self, cluster: &Arc<Cluster>, source: &PodSource, refusal: &Refusal) {
+    fn refuse(self: &Arc<Self>, cluster: &Arc<Cluster>, source: &PodSource, refusal: &Refusal) {
         let Some(subject) = Subject::of_source(source) else { return };
         let about = About::refused(&subject.key, subject.uid.as_str());
         self.events.tell(&about, EventKind::Warning, &refusal.reason, refusal.message.clone());
         let status = refusal.status(source.pod.metadata.generation, Timestamp::now());
         let cluster_too = Arc::clone(cluster);
-        cluster.once(&subject.uid.clone(), reject(cluster_too, subject, status));
+        cluster.once(self, &subject.uid.clone(), reject(cluster_too, subject, status));
     }
 
     /// A pod of the API server that this node does not understand or cannot run yet.
-    pub fn reject(&self, uid: &str, reason: &str, message: &str) {
+    pub fn reject(self: &Arc<Self>, uid: &str, reason: &str, message: &str) {
         let Some(cluster) = &self.cluster else { return };
         let wanted = cluster.pods.wanted();
         let Some(source) = wanted.iter().find(|source| source.uid == uid) else { return };
@@ -110,6 +110,12 @@ impl Node {
         if let Some(cluster) = &self.cluster {
             cluster.report(self, Subject::of(want, record.origin.clone()), show);
         }
+    }
+
+    /// Whether all that a pod's status is made with is here.
+    pub fn knows(&self, uid: &PodUid, origin: &Origin) -> bool {
+        let object = || self.cluster.as_ref().and_then(|cluster| cluster.pods.object(uid));
+        *origin != Origin::Api || object().is_some()
     }
 
     /// Whether a pod reads its objects from the manifests.

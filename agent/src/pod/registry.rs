@@ -95,9 +95,16 @@ impl Pods {
         }
     }
 
-    /// Snapshots of one pod, as they come; `None` when it has no worker.
-    pub fn follow(&self, uid: &PodUid) -> Option<watch::Receiver<Arc<PodSnapshot>>> {
-        self.lock().get(uid).map(|handle| handle.show.clone())
+    /// The API server has something new to make this pod's status with.
+    pub fn look(&self, uid: &PodUid) {
+        if let Some(handle) = self.lock().get(uid) {
+            let _ = handle.tell.send(Message::Look);
+        }
+    }
+
+    /// What is wanted is looked at again.
+    pub fn look_again(&self) {
+        self.ended.notify_one();
     }
 
     fn tell_all(&self, message: impl Fn() -> Message) {
@@ -130,7 +137,7 @@ impl Pods {
         self.share_cpu(node);
     }
 
-    fn refuse(&self, node: &Node, refused: BTreeMap<String, Refused>) {
+    fn refuse(&self, node: &Arc<Node>, refused: BTreeMap<String, Refused>) {
         let mut known = self.refused.lock().expect("no panic while refusals are held");
         for refused in refused.values().filter(|refused| known.get(&refused.key) != Some(*refused)) {
             match &refused.origin {
@@ -219,6 +226,7 @@ impl Pods {
             seen: found.seen.clone(),
             status: k8s_openapi::api::core::v1::PodStatus::default(),
             origin: record.origin.clone(),
+            whole: false,
             monitor: None,
             pids: BTreeMap::new(),
             phases: Vec::new(),
@@ -249,6 +257,9 @@ impl Pods {
                 return;
             }
             node.pods.lock().remove(&uid);
+            if let Some(cluster) = &node.cluster {
+                cluster.release(&uid);
+            }
             node.pods.ended.notify_one();
         });
     }

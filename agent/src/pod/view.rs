@@ -20,6 +20,8 @@ pub(crate) struct PodSnapshot {
     pub status: PodStatus,
     /// Who wants it.
     pub origin: Origin,
+    /// The status is made with the API server's object too, if the pod has one.
+    pub whole: bool,
     /// To run processes in it.
     pub monitor: Option<Monitor>,
     /// Process ids of running containers' inits.
@@ -33,6 +35,7 @@ impl PartialEq for PodSnapshot {
         self.seen == other.seen
             && self.status == other.status
             && self.want == other.want
+            && self.whole == other.whole
             && self.pids == other.pids
             && self.phases == other.phases
             && self.monitor.is_some() == other.monitor.is_some()

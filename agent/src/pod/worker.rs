@@ -53,6 +53,8 @@ pub(crate) enum Message {
     ObjectsChanged,
     /// Images were loaded.
     ImagesChanged,
+    /// The status is to be made anew.
+    Look,
 }
 
 /// See the module's text.
@@ -274,6 +276,7 @@ impl Worker {
                 self.refresh_volumes();
             }
             Message::ImagesChanged => facts::retry_images_now(&mut self.seen),
+            Message::Look => {}
         }
     }
 
@@ -378,6 +381,7 @@ impl Worker {
             seen: self.seen.clone(),
             status: self.status.clone(),
             origin: self.record.origin.clone(),
+            whole: self.node.knows(&self.want.uid, &self.record.origin),
             monitor: self.sandbox.as_ref().map(|s| s.monitor.clone()),
             pids: self.record.pids(),
             phases: self.sandbox.as_ref().map(|s| s.phases.clone()).unwrap_or_default(),

@@ -2,7 +2,7 @@
 
 use super::StatusContext;
 use super::ready::container_ready;
-use crate::observed::{PodObserved, SandboxState};
+use crate::observed::{PodObserved, SandboxState, Step};
 use crate::plan::{Phase, has_initialized, init_done};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodCondition;
@@ -33,7 +33,7 @@ pub(super) fn conditions(
     now: Timestamp,
 ) -> Vec<PodCondition> {
     let sandbox = match seen.sandbox {
-        SandboxState::Ready { .. } => true,
+        SandboxState::Ready { .. } => !matches!(seen.teardown, Step::Ready),
         SandboxState::Pending(_) | SandboxState::Broken { .. } => false,
     };
     [
