@@ -2,11 +2,18 @@
 
 mod bad_input;
 mod cli;
+mod cluster_admission;
+mod cluster_moods;
+mod cluster_objects;
+mod cluster_pods;
+mod cluster_restart;
+mod cluster_services;
+mod cluster_static;
 mod counters;
 mod endpoints;
 mod images;
 mod isolation;
-mod join;
+
 mod life;
 mod logs;
 mod network;

@@ -10,6 +10,8 @@
 //!   mount namespace with its own bpffs · cgroup /orlop-it-PID-N · /tmp/oXXXXXX
 //! ```
 //!
+//! A [`Cluster`] is such a node whose pods come from an API server that listens outside.
+//!
 //! Nothing in it has a route to a real device. When a world is dropped, its pods are
 //! deleted, its agent is stopped, and whatever is then left of it (a link, mount,
 //! cgroup, pin, file, process) fails the test. Without privilege tests fail; they are
@@ -22,6 +24,7 @@ mod image;
 mod image_registry;
 mod inventory;
 mod manifest;
+mod member;
 mod namespaces;
 mod peer;
 mod place;
@@ -34,6 +37,7 @@ pub use commands::Output;
 pub use image::{IMAGE, write_image};
 pub use image_registry::ImageRegistry;
 pub use manifest::{config_map, labelled_pod, object, pod, pod_in};
+pub use member::{Cluster, ClusterOptions, condition, container};
 pub use namespaces::Namespaces;
 pub use peer::{Met, Server, Tap, answer, ask, local_addr, read_greeting, reset};
 pub use place::{Place, Statistics};
