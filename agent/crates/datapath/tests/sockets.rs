@@ -74,7 +74,7 @@ fn a_closed_socket_is_forgotten() {
         let (a, b) = (world.pod_v4(1), world.pod_v4(2));
         serve_tcp(&b.ns, "10.1.0.2:8080", "b");
         apply(world.datapath(), &[Service::new(1, Tcp, "10.96.0.1:80", &[(1, "10.1.0.2:8080")])]);
-        let stream = a.ns.run(|| std::net::TcpStream::connect("10.96.0.1:80").unwrap());
+        let stream = a.ns.run(|| TcpStream::connect("10.96.0.1:80").unwrap());
         assert_eq!((world.translated_sockets(), stream.peer_addr().unwrap()), (1, "10.96.0.1:80".parse().unwrap()));
         drop(stream);
         assert_eq!(world.translated_sockets(), 0);
