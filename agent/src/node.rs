@@ -65,7 +65,7 @@ pub(crate) struct Node {
     /// Manifests as they are now.
     pub manifests: watch::Sender<Arc<ManifestSet>>,
     /// Manifests' pods as static pods, by `namespace/name`; empty without a cluster.
-    pub static_pods: Mutex<BTreeMap<String, Arc<PodSource>>>,
+    pub static_pods: watch::Sender<BTreeMap<String, Arc<PodSource>>>,
     /// The cluster, if the node is part of one.
     pub cluster: Option<Arc<Cluster>>,
     /// Images from registries.
@@ -207,11 +207,6 @@ impl Node {
     /// Manifests as they are now.
     pub fn manifests(&self) -> Arc<ManifestSet> {
         self.manifests.borrow().clone()
-    }
-
-    /// Wakes when they change.
-    pub fn manifests_changed(&self) -> watch::Receiver<Arc<ManifestSet>> {
-        self.manifests.subscribe()
     }
 
     /// The node as the command line shows it.

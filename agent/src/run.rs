@@ -203,7 +203,7 @@ async fn set_up(config: Config, cluster: Option<Arc<Cluster>>) -> Result<Node> {
         datapath,
         pods: Pods::default(),
         manifests: watch::Sender::new(Arc::new(ManifestSet::default())),
-        static_pods: Mutex::default(),
+        static_pods: watch::Sender::default(),
         cluster,
         puller,
         files: config.node_files(),

@@ -22,14 +22,13 @@ enum Action<'a> {
 pub(super) async fn follow(node: Arc<Node>, cluster: Arc<Cluster>) {
     let mut changes = cluster.pods.changes();
     let mut registered = cluster.registered.subscribe();
-    let mut manifests = node.manifests_changed();
+    let mut static_pods = node.static_pods.subscribe();
     loop {
         changes.borrow_and_update();
-        manifests.borrow_and_update();
         let uid = registered.borrow_and_update().as_ref().and_then(|node| node.metadata.uid.clone());
+        let wanted = static_pods.borrow_and_update().clone();
         let mut failed = false;
         if let Some(uid) = uid.filter(|_| cluster.pods.known()) {
-            let wanted = node.static_pods();
             for action in plan(&wanted, &cluster.pods.mirrors()) {
                 failed |= !carry_out(&node, &cluster, &uid, action).await;
             }
@@ -37,7 +36,7 @@ pub(super) async fn follow(node: Arc<Node>, cluster: Arc<Cluster>) {
         tokio::select! {
             _ = changes.changed() => {}
             _ = registered.changed() => {}
-            _ = manifests.changed() => {}
+            _ = static_pods.changed() => {}
             () = tokio::time::sleep(RETRY), if failed => {}
         }
     }

@@ -30,11 +30,11 @@ impl Node {
 
     /// Manifests as static pods, by `namespace/name`.
     pub fn static_pods(&self) -> BTreeMap<String, Arc<PodSource>> {
-        self.static_pods.lock().expect("no panic while static pods are held").clone()
+        self.static_pods.borrow().clone()
     }
 
     fn follow_manifests(&self, manifests: &BTreeMap<String, Arc<PodSource>>) {
-        let mut known = self.static_pods.lock().expect("no panic while static pods are held");
+        let known = self.static_pods();
         let mut now = BTreeMap::new();
         for source in manifests.values() {
             let Ok(uid) = PodUid::new(source.uid.clone()) else { continue };
@@ -49,7 +49,12 @@ impl Node {
             let kept = known.get(&key).filter(|known| ***known == fresh).cloned();
             now.insert(key, kept.unwrap_or_else(|| Arc::new(fresh)));
         }
-        *known = now;
+        // Only what changed wakes who keeps the mirrors.
+        self.static_pods.send_if_modified(|before| {
+            let changed = *before != now;
+            *before = now;
+            changed
+        });
     }
 
     /// Whether a pod that is new here may run here. If not, whoever wants it is told.
