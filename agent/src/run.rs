@@ -25,6 +25,7 @@ use std::fs::{self, File};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -32,6 +33,9 @@ use tracing_subscriber::EnvFilter;
 /// Folders of `hosts.toml` files: mirrors, plain http and certificates of registries. The
 /// second is containerd's own.
 const CERTS_DIRS: [&str; 2] = ["/etc/orlop/certs.d", "/etc/containerd/certs.d"];
+
+/// How often freed memory is given back to the kernel.
+const TRIM_EVERY: Duration = Duration::from_secs(30);
 
 /// Runs the agent until SIGTERM or SIGINT.
 ///
@@ -102,10 +106,20 @@ async fn run(config: Config) -> Result<()> {
     tokio::spawn(async move { repaired.services.keep_repaired(&repaired.events).await });
     tokio::spawn(uplinks.follow(Arc::clone(&node)));
     tokio::spawn(crate::counters::collect(Arc::clone(&node)));
+    tokio::spawn(trim());
     follow(&node, source, &mut stop).await;
     tracing::info!("the agent stops; pods go on");
     let _ = fs::remove_file(node.config.socket());
     Ok(())
+}
+
+/// What a burst of work took is given back a while after.
+async fn trim() {
+    let mut tick = tokio::time::interval(TRIM_EVERY);
+    loop {
+        tick.tick().await;
+        let _ = tokio::task::spawn_blocking(orlop_kernel::trim_heap).await;
+    }
 }
 
 type Stop = (tokio::signal::unix::Signal, tokio::signal::unix::Signal);

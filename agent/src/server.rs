@@ -65,7 +65,13 @@ async fn converse(node: &Arc<Node>, stream: &UnixStream) -> Result<(), FrameErro
         return pull::converse(node, stream, &image, credential).await;
     }
     let response = answer(node, request).await.unwrap_or_else(Response::Error);
-    socket::send(stream, &response, &[]).await
+    let sent = socket::send(stream, &response, &[]).await;
+    if matches!(response, Response::Services(_) | Response::Counters(_)) {
+        drop(response);
+        // Ten thousand Services in words are half the agent's memory.
+        let _ = tokio::task::spawn_blocking(orlop_kernel::trim_heap).await;
+    }
+    sent
 }
 
 async fn answer(node: &Arc<Node>, request: Request) -> Result<Response, ErrorView> {

@@ -46,7 +46,11 @@ pub(super) async fn follow(node: Arc<Node>, client: Client, known: signal::Sende
         if services_whole && slices_whole && !open {
             open = true;
             match node.services.open(&node.events) {
-                Ok(changes) => tracing::info!(map_operations = changes, "the cluster's Services are in the tables"),
+                Ok(changes) => {
+                    tracing::info!(map_operations = changes, "the cluster's Services are in the tables");
+                    // The lists and what was read of the maps.
+                    let _ = tokio::task::spawn_blocking(orlop_kernel::trim_heap).await;
+                }
                 Err(error) => {
                     node.events.record("Node", EventKind::Warning, "ServiceMapReadFailed", crate::pod::chain(&error));
                     open = false;
