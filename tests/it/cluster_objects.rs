@@ -54,6 +54,29 @@ fn files_and_variables_are_made_of_objects_and_follow_them() {
     wait_text("cat /p/labels", "tier=\"front\"");
 }
 
+#[test]
+fn after_a_restart_of_the_agent_files_still_follow() {
+    let mut cluster = Cluster::new();
+    cluster.create(&(config_map("m", "colour", "blue") + &secret()));
+    cluster.create(&pod("p", FILES));
+    cluster.wait_ready_object("p");
+    cluster.kill();
+    set(&cluster, "colour", "green");
+    // Nor does it need the API server at the start.
+    cluster.server.stop();
+    cluster.start();
+    cluster.wait_ready("p");
+    assert_eq!(cluster.sh("p", "cat /m/colour").ok(), "blue");
+    cluster.server.start_again();
+    let wait = |text: &str| {
+        cluster.wait_until(text, || (cluster.sh("p", "cat /m/colour").ok() == text).then_some(()));
+    };
+    wait("green");
+    set(&cluster, "colour", "red");
+    wait("red");
+    assert_eq!(cluster.pod("p").container("c").restarts, 0);
+}
+
 /// Another pod that uses the same objects.
 fn pod_label() -> String {
     pod("q", FILES)

@@ -97,9 +97,10 @@ impl ApiPods {
         self.lock().pods.get(uid.as_str()).map(|pod| Arc::clone(&pod.object))
     }
 
-    /// The mirror of a static pod.
-    pub fn mirror(&self, of: &PodKey) -> Option<Arc<Pod>> {
-        self.lock().mirrors.get(&of.to_string()).cloned()
+    /// The mirror of a static pod: of this very one, not of another spec under its name.
+    pub fn mirror(&self, of: &PodKey, uid: &PodUid) -> Option<Arc<Pod>> {
+        let mirror = self.lock().mirrors.get(&of.to_string()).cloned();
+        mirror.filter(|mirror| orlop_pod::mirrored_uid(mirror) == Some(uid.as_str()))
     }
 
     /// All mirrors, by `namespace/name`.
@@ -328,10 +329,12 @@ mod tests {
     fn mirrors_are_not_run() {
         let pods = ApiPods::default();
         let mut mirror = pod("web-n1", A, 1, "Pending");
-        mirror.metadata.annotations = Some([("kubernetes.io/config.mirror".to_owned(), "h".to_owned())].into());
+        mirror.metadata.annotations = Some([("kubernetes.io/config.mirror".to_owned(), B.to_owned())].into());
         assert_eq!(pods.take(WatchEvent::Applied(mirror.clone())), Change::of(false, true));
         assert!(pods.wanted().is_empty());
-        assert!(pods.mirror(&PodKey::new("n", "web-n1").unwrap()).is_some());
+        let found = |uid| pods.mirror(&PodKey::new("n", "web-n1").unwrap(), &PodUid::new(uid).unwrap()).is_some();
+        // The one before, which is still ending, must not tell its end in the new one's name.
+        assert_eq!((found(B), found(A)), (true, false));
         assert!(pods.take(WatchEvent::Deleted(mirror)).mirrors);
     }
 }

@@ -63,7 +63,7 @@ impl Subject {
     fn at(&self, cluster: &Cluster) -> Option<Arc<Pod>> {
         match self.origin {
             Origin::Api => cluster.pods.object(&self.uid),
-            Origin::File(_) => cluster.pods.mirror(&self.key),
+            Origin::File(_) => cluster.pods.mirror(&self.key, &self.uid),
         }
     }
 }

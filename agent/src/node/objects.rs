@@ -158,12 +158,15 @@ impl Node {
             .map_err(|error| StepError::new("FailedMount", &error))
     }
 
-    /// Brings the files of a running pod up to date with its objects. Blocks.
-    pub fn refresh_volumes(&self, pod: &PodDesired, objects: &PodObjects) {
+    /// Brings the files of a running pod up to date with its objects, and says whether
+    /// all are. Blocks.
+    pub fn refresh_volumes(&self, pod: &PodDesired, objects: &PodObjects) -> bool {
         let roots = Roots::new(&self.config.root_dir);
-        for error in orlop_volume::update(pod, &roots, &self.sources(objects)).failed {
-            self.pod_event(pod, EventKind::Warning, "FailedMount", crate::pod::chain(&error));
+        let failed = orlop_volume::update(pod, &roots, &self.sources(objects)).failed;
+        for error in &failed {
+            self.pod_event(pod, EventKind::Warning, "FailedMount", crate::pod::chain(error));
         }
+        failed.is_empty()
     }
 
     /// Services that a pod's variables name: those of its namespace, and `kubernetes`.

@@ -68,6 +68,8 @@ pub(crate) struct Worker {
     images: BTreeMap<ImageRef, ImageRecord>,
     /// Images that are being looked for.
     pulls: BTreeMap<ImageRef, AbortHandle>,
+    /// Brings files up to date with their objects, until it has.
+    refreshing: Option<AbortHandle>,
     /// The failures that containers were last told to back off from.
     told_backoffs: BTreeMap<ContainerName, Timestamp>,
     volumes: BTreeMap<String, PathBuf>,
@@ -114,6 +116,7 @@ impl Worker {
             sandbox: from.sandbox,
             images: BTreeMap::new(),
             pulls: BTreeMap::new(),
+            refreshing: None,
             told_backoffs: BTreeMap::new(),
             volumes: from.volumes,
             steps: JoinSet::new(),
@@ -127,6 +130,8 @@ impl Worker {
 
     /// Works until the pod is gone.
     pub async fn run(mut self) {
+        // Objects may have changed, and tokens run out, while there was no agent.
+        self.refresh_volumes();
         loop {
             let now = Timestamp::now();
             let mut plan = orlop_pod::plan(&self.want, &self.seen, now);

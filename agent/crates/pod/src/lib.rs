@@ -48,7 +48,7 @@ pub use downward::downward_file;
 pub use env::Objects;
 pub use field::FieldError;
 pub use fit::{NodeFacts, Refusal, admit_to_node};
-pub use mirror::{is_mirror, is_mirror_of, is_static, mirror_pod, static_pod};
+pub use mirror::{is_mirror, is_mirror_of, is_static, mirror_pod, mirrored_uid, static_pod};
 pub use needs::{Need, Needs, needs};
 pub use observed::{
     Backoff, ContainerObserved, Lifecycle, ObservedUser, PodObserved, ProbeResults, SandboxState, Step, Stopping,

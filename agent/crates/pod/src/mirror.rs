@@ -83,6 +83,12 @@ pub fn is_mirror(pod: &Pod) -> bool {
     annotation(pod, MIRROR).is_some()
 }
 
+/// The UID of the static pod that a mirror stands for, which is its hash.
+#[must_use]
+pub fn mirrored_uid(mirror: &Pod) -> Option<&str> {
+    annotation(mirror, MIRROR).map(String::as_str)
+}
+
 /// Whether `mirror` stands for this very state of the static pod; if not, it is
 /// deleted and made anew.
 #[must_use]

@@ -65,7 +65,7 @@ impl NodeSettings {
                 recursive_read_only_mounts: false,
                 user_namespaces: false,
             }],
-            supplemental_groups_policy: None,
+            supplemental_groups_policy: Some(true),
             declared_features: Vec::new(),
         };
         Self {
@@ -153,6 +153,7 @@ mod tests {
             hostname: told.node.hostname.clone(),
             runtime_version: told.node.runtime_version.clone(),
             runtime_handlers: told.node.runtime_handlers.clone(),
+            supplemental_groups_policy: Some(true),
             ..Settings::default()
         };
         assert_eq!(told.node, want);

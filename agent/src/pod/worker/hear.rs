@@ -11,6 +11,12 @@ use orlop_pod::{Lifecycle, Step};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// First wait after files could not be brought up to date; it doubles.
+const REFRESH_AGAIN_MIN: Duration = Duration::from_secs(2);
+/// Longest wait.
+const REFRESH_AGAIN_MAX: Duration = Duration::from_secs(60);
 
 impl Worker {
     pub(super) fn hear(&mut self, message: Message) {
@@ -48,13 +54,21 @@ impl Worker {
     }
 
     /// Files made of objects, or of the pod itself, follow them.
-    fn refresh_volumes(&mut self) {
+    pub(super) fn refresh_volumes(&mut self) {
         if matches!(self.seen.volumes, Step::Ready) && self.want.deletion.is_none() {
+            self.end_refresh();
             let (node, want, origin) = (Arc::clone(&self.node), self.want.clone(), self.record.origin.clone());
-            self.steps.spawn(async move {
+            let task = self.steps.spawn(async move {
                 refresh(&node, &want, &origin).await;
                 Done::Refreshed
             });
+            self.refreshing = Some(task);
+        }
+    }
+
+    fn end_refresh(&mut self) {
+        if let Some(task) = self.refreshing.take() {
+            task.abort();
         }
     }
 
@@ -67,6 +81,7 @@ impl Worker {
         let at = begun.map_or_else(Timestamp::now, |begun| begun.at);
         let deletion = Deletion { at, grace_secs: asked };
         self.end_pulls();
+        self.end_refresh();
         self.want.deletion = Some(deletion);
         self.record.deletion = Some(deletion);
         self.save_record();
@@ -93,14 +108,31 @@ pub(super) async fn volumes(
     done.map_err(|error| StepError::new("FailedMount", &error))?
 }
 
-/// Brings the files of a running pod up to date.
+/// Brings the files of a running pod up to date, and keeps trying: the API server may be
+/// away, an object gone for a while.
 async fn refresh(node: &Arc<Node>, want: &PodDesired, origin: &Origin) {
+    let mut wait = REFRESH_AGAIN_MIN;
+    while !refresh_once(node, want, origin).await {
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(REFRESH_AGAIN_MAX);
+    }
+}
+
+/// Whether everything is up to date.
+async fn refresh_once(node: &Arc<Node>, want: &PodDesired, origin: &Origin) -> bool {
     let objects = match node.objects_of(want, origin).await {
         Ok(objects) => objects,
-        Err(error) => return node.pod_event(want, EventKind::Warning, &error.reason, error.message),
+        Err(error) => {
+            node.pod_event(want, EventKind::Warning, &error.reason, error.message);
+            return false;
+        }
     };
     let (node, want) = (Arc::clone(node), want.clone());
-    if let Err(error) = tokio::task::spawn_blocking(move || node.refresh_volumes(&want, &objects)).await {
-        tracing::error!(%error, "refreshing a pod's volumes panicked");
+    match tokio::task::spawn_blocking(move || node.refresh_volumes(&want, &objects)).await {
+        Ok(whole) => whole,
+        Err(error) => {
+            tracing::error!(%error, "refreshing a pod's volumes panicked");
+            true
+        }
     }
 }
