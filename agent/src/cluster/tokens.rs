@@ -1,7 +1,7 @@
 //! Tokens of service accounts, bound to their pods, renewed in time.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequestSpec};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use orlop_apiclient::{ApiError, Client};
 use orlop_model::{PodDesired, PodUid, TokenAsk};
 use std::collections::BTreeMap;
@@ -15,6 +15,10 @@ const RENEW_AT: f64 = 0.8;
 const RENEW_WITHIN: SignedDuration = SignedDuration::from_hours(24);
 /// After a renewal that failed.
 const RETRY: SignedDuration = SignedDuration::from_secs(10);
+
+/// Waits, in milliseconds, while the API server does not know yet that a pod is this
+/// node's. Seen: a tenth of 30 pods bound at once, and a few milliseconds.
+const BINDING_LAGS_MS: [u64; 5] = [20, 50, 100, 200, 400];
 
 struct Held {
     token: String,
@@ -95,10 +99,25 @@ impl Tokens {
             }),
             expiration_seconds: i64::try_from(ask.expiration_secs).ok(),
         };
-        let answer = self.client.request_token(pod.key.namespace(), &pod.service_account, spec).await?;
+        let answer = self.ask(pod, &spec).await?;
         let status = answer.status.unwrap_or_default();
         let expires = status.expiration_timestamp.map_or(now, |time| time.0);
         Ok(Held { token: status.token.unwrap_or_default(), expires, due: due(now, expires) })
+    }
+
+    /// The API server judges by a cache of its own, which may hear of a pod's binding a
+    /// moment after this node: until then the pod is not this node's.
+    async fn ask(&self, pod: &PodDesired, spec: &TokenRequestSpec) -> Result<TokenRequest, ApiError> {
+        let ask = || self.client.request_token(pod.key.namespace(), &pod.service_account, spec.clone());
+        for wait in BINDING_LAGS_MS {
+            match ask().await {
+                Err(error) if error.is_forbidden() || error.is_not_found() => {
+                    tokio::time::sleep(Duration::from_millis(wait)).await;
+                }
+                answer => return answer,
+            }
+        }
+        ask().await
     }
 
     /// Tells pods whose tokens are due, for ever.

@@ -19,6 +19,28 @@ const BOOTED: &str = "/run/systemd/system";
 /// Replaces the agent's flags in the unit.
 const DEFAULTS: &str = "/etc/default/orlop";
 
+/// Restarts by systemd after which the agent will not come up by itself.
+const RESTARTS_MAX: u32 = 3;
+
+/// What the agent ended with, when systemd has started it again and again.
+pub(super) fn failing() -> Option<String> {
+    let said = |program: &str, args: &[&str]| {
+        let output = Command::new(program).args(args).output().ok()?;
+        String::from_utf8(output.stdout).ok()
+    };
+    if !Path::new(BOOTED).is_dir() {
+        return None;
+    }
+    let restarts: u32 =
+        said("systemctl", &["show", "orlop", "--property=NRestarts", "--value"])?.trim().parse().ok()?;
+    if restarts < RESTARTS_MAX {
+        return None;
+    }
+    let log = said("journalctl", &["--unit=orlop", "--lines=50", "--output=cat", "--no-pager"]).unwrap_or_default();
+    let error = log.lines().rev().find(|line| line.starts_with("error: "));
+    Some(error.unwrap_or("see `journalctl -u orlop`").to_owned())
+}
+
 /// How the agent comes to run.
 pub(super) enum Start {
     /// By systemd; with the unit that is to be written first, if none is there.

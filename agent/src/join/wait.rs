@@ -1,6 +1,7 @@
 //! Watches the agent become a node.
 
 use super::preflight::is_ready;
+use super::service;
 use anyhow::{Result, bail};
 use k8s_openapi::api::core::v1::Node;
 use orlop_apiclient::{Client, Kubeconfig, NODES};
@@ -21,6 +22,9 @@ pub(super) async fn for_node(files: &JoinFiles, name: &str) -> Result<()> {
     let end = Instant::now() + CERTIFICATE_WITHIN;
     // Written last, when certificate and key are stored.
     while !files.joined() {
+        if let Some(error) = service::failing() {
+            bail!("the service orlop does not stay up: {error}. Mend it, then `systemctl restart orlop`");
+        }
         if Instant::now() > end {
             bail!(
                 "no certificate within {} minutes. Is its request approved? `kubectl get csr`. Does the agent run? \

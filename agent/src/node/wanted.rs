@@ -106,6 +106,12 @@ impl Node {
         let Some(cluster) = &self.cluster else { return };
         let wanted = cluster.pods.wanted();
         let Some(source) = wanted.iter().find(|source| source.uid == uid) else { return };
+        let Ok(of) = PodUid::new(uid) else { return };
+        // One that was refused before, perhaps by an earlier agent, has been told.
+        let phase = cluster.pods.object(&of).and_then(|pod| pod.status.clone()).and_then(|status| status.phase);
+        if matches!(phase.as_deref(), Some("Succeeded" | "Failed")) {
+            return;
+        }
         let refusal = Refusal { reason: reason.to_owned(), message: message.to_owned() };
         self.refuse(cluster, source, &refusal);
     }

@@ -70,6 +70,8 @@ pub(crate) struct Worker {
     pulls: BTreeMap<ImageRef, AbortHandle>,
     /// Brings files up to date with their objects, until it has.
     refreshing: Option<AbortHandle>,
+    /// The attempts after which containers were last told to back off.
+    told_crashes: BTreeMap<ContainerName, Option<u32>>,
     /// The failures that containers were last told to back off from.
     told_backoffs: BTreeMap<ContainerName, Timestamp>,
     volumes: BTreeMap<String, PathBuf>,
@@ -117,6 +119,7 @@ impl Worker {
             images: BTreeMap::new(),
             pulls: BTreeMap::new(),
             refreshing: None,
+            told_crashes: BTreeMap::new(),
             told_backoffs: BTreeMap::new(),
             volumes: from.volumes,
             steps: JoinSet::new(),
@@ -350,10 +353,10 @@ impl Worker {
         self.node.container_event(&self.want, name, kind, reason, message);
     }
 
-    /// Told once, however often the plan says so.
-    fn backs_off(&self, name: &ContainerName, message: String) {
-        let known = self.node.events.of(&crate::node::pod_object(&self.want));
-        if !known.iter().any(|e| e.reason == "BackOff" && e.message == message) {
+    /// Told once an attempt, however often the plan says so.
+    fn backs_off(&mut self, name: &ContainerName, message: String) {
+        let attempt = self.seen.containers.get(name).and_then(|seen| seen.attempt);
+        if self.told_crashes.insert(name.clone(), attempt) != Some(attempt) {
             self.container_event(name, EventKind::Warning, "BackOff", message);
         }
     }

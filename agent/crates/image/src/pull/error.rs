@@ -19,7 +19,7 @@ pub enum PullError {
         /// What is wrong: "has a tag that …".
         problem: String,
     },
-    /// No host of the registry could be reached, or all answered 5xx: `RegistryUnavailable`.
+    /// No host of the registry could be reached, or all answered 5xx.
     #[error("registry {host} is unavailable: {problem}")]
     Unavailable {
         /// Host and port that were tried.
@@ -147,16 +147,13 @@ impl fmt::Display for Answer {
 }
 
 impl PullError {
-    /// The reason of a container that waits: `ErrImagePull`, `RegistryUnavailable` or
-    /// `InvalidImageName`.
+    /// The reason of a container that waits: `ErrImagePull` or `InvalidImageName`. The
+    /// kubelet's `RegistryUnavailable` is for runtimes that say that very word, and
+    /// containerd does not: alerts know `ErrImagePull`.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
             Self::InvalidName { .. } => "InvalidImageName",
-            Self::Unavailable { .. } => "RegistryUnavailable",
-            Self::Several(errors) if errors.iter().all(|error| error.reason() == "RegistryUnavailable") => {
-                "RegistryUnavailable"
-            }
             _ => "ErrImagePull",
         }
     }
@@ -166,9 +163,6 @@ impl PullError {
     #[must_use]
     pub fn waiting_message(&self, image: &str) -> String {
         match self.reason() {
-            "RegistryUnavailable" => {
-                format!("image pull failed for {image} because the registry is unavailable: {}", self.chain())
-            }
             "InvalidImageName" => format!("Failed to apply default image tag {image:?}: {}", self.chain()),
             _ => self.chain(),
         }
@@ -288,18 +282,15 @@ mod tests {
         }
         let other = PullError::Unavailable { host: "origin".into(), problem: "connection refused".into() };
         let nested = PullError::of_several(vec![PullError::of_several(vec![gone.clone(), other]), gone]);
-        assert_eq!(nested.reason(), "RegistryUnavailable");
+        assert_eq!(nested.reason(), "ErrImagePull");
         assert!(matches!(nested, PullError::Several(errors) if errors.len() == 2));
     }
 
     #[test]
     fn reasons_and_several() {
         let unavailable = PullError::Unavailable { host: "r.example".into(), problem: "connection refused".into() };
-        assert_eq!(unavailable.reason(), "RegistryUnavailable");
-        assert_eq!(
-            unavailable.waiting_message("a:1"),
-            "image pull failed for a:1 because the registry is unavailable: registry r.example is unavailable: connection refused"
-        );
+        assert_eq!(unavailable.reason(), "ErrImagePull");
+        assert_eq!(unavailable.waiting_message("a:1"), "registry r.example is unavailable: connection refused");
         let both = PullError::of_several(vec![unavailable.clone(), unavailable.clone()]);
         assert_eq!(both.to_string(), unavailable.to_string());
         let other = PullError::Timeout { host: "r".into(), waited: Duration::from_secs(1) };

@@ -124,7 +124,7 @@ async fn a_registry_that_is_not_there_and_names_that_are_none() {
     let gone = Server::plain(Content::default()).await.host();
     let world = World::new();
     let error = world.pull(&format!("{gone}/app:1")).await.unwrap_err();
-    assert_eq!(error.reason(), "RegistryUnavailable", "{error}");
+    assert_eq!(error.reason(), "ErrImagePull", "{error}");
     says(&error.chain(), &gone);
     let error = world.pull("Bad//Name").await.unwrap_err();
     assert_eq!(error.reason(), "InvalidImageName", "{error}");

@@ -149,7 +149,7 @@ async fn certificates_are_checked_against_the_given_authority() {
     let server_line = format!("server = \"https://{host}\"\n");
     world.hosts("r.example", &server_line);
     let error = world.pull("r.example/team/app:1").await.unwrap_err();
-    assert_eq!(error.reason(), "RegistryUnavailable");
+    assert_eq!(error.reason(), "ErrImagePull");
     assert!(error.chain().to_lowercase().contains("certificate"), "{}", error.chain());
     assert!(server.requests().is_empty());
 
