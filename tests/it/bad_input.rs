@@ -69,8 +69,7 @@ fn a_missing_image_is_waited_for() {
     let world = World::new();
     let before = healthy(&world);
     world.apply("waits", &pod("waits", "containers: [{name: c, image: 'example.test/late:1', command: IDLE}]"));
-    world
-        .wait_pod("waits", "says so", |pod| ["ErrImagePull", "ImagePullBackOff"].contains(&pod.status.as_str()));
+    world.wait_pod("waits", "says so", |pod| ["ErrImagePull", "ImagePullBackOff"].contains(&pod.status.as_str()));
     describe_has(&world, "waits", &["example.test/late:1", "registry example.test is unavailable"]);
     let archive = world.folder("late.tar");
     write_image(&archive, "example.test/late:1");

@@ -175,3 +175,15 @@ fn tokens_are_there_or_say_why_not() {
     assert_eq!(cluster.sh("p", &format!("cat {folder}/token | tr . ' ' | wc -w")).ok(), "3");
     assert_eq!(cluster.sh("p", &format!("cat {folder}/ca.crt")).ok(), cluster.server.ca_pem().trim());
 }
+
+#[test]
+fn a_server_that_hears_of_a_binding_late_is_asked_again() {
+    let cluster = Cluster::new();
+    let late = Status::new(403, "Forbidden", "node requested token bound to a pod scheduled on a different node");
+    let rule = cluster.server.faults().on("create", "serviceaccounts/token", Fault::Refuse(late), Some(2));
+    cluster.create(&pod("p", "containers: [{name: c, image: IMAGE, command: IDLE}]"));
+    cluster.wait_ready_object("p");
+    assert_eq!(cluster.server.faults().remove(rule), 2);
+    let detail = cluster.detail("p").expect("the pod");
+    assert!(detail.events("FailedMount").is_empty(), "{:?}", detail.events("FailedMount"));
+}

@@ -2,7 +2,7 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use orlop_tests::{ImageRegistry, Role, World, object, pod};
+use orlop_tests::{Cluster, ImageRegistry, Role, World, object, pod};
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 
@@ -72,6 +72,26 @@ fn always_asks_again_at_each_start() {
 
 fn docker_config(registry: &ImageRegistry<'_>) -> String {
     format!(r#"{{"auths":{{"{}":{{"username":"u","password":"p"}}}}}}"#, registry.host())
+}
+
+#[test]
+fn private_images_of_an_api_server() {
+    let cluster = Cluster::new();
+    let registry = cluster.image_registry(true);
+    let digest = registry.push("own", "1", "secret");
+    let image = format!("{}/own:1", registry.host());
+    let spec =
+        format!("imagePullSecrets: [{{name: mine}}]\ncontainers: [{{name: c, image: '{image}', command: IDLE}}]");
+    cluster.create(&pod("private", &spec));
+    cluster.wait_event("private", "FailedToRetrieveImagePullSecret", "(mine)");
+    let secret = format!(
+        "type: kubernetes.io/dockerconfigjson\nstringData: {{.dockerconfigjson: '{}'}}",
+        docker_config(&registry)
+    );
+    cluster.create(&object("Secret", "{name: mine}", &secret));
+    let ready = cluster.wait_ready_object("private");
+    let shown = ready["status"]["containerStatuses"][0]["imageID"].as_str().unwrap_or_default();
+    assert_eq!(shown, format!("{}/own@{digest}", registry.host()));
 }
 
 #[test]
