@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -19,6 +20,9 @@ use crate::faults::Faults;
 use crate::options::Options;
 use crate::requests::Request;
 use crate::store::Snapshot;
+
+/// The accepting task lets go of its listener at once, unless it is not there any more.
+const LET_GO_WITHIN: Duration = Duration::from_secs(10);
 
 /// A running API server. It ends with this value.
 pub struct ApiServer {
@@ -232,7 +236,13 @@ impl ApiServer {
     /// When the socket cannot be shut down.
     pub fn stop(&self) {
         if let Some(door) = &self.door {
-            door.send_replace(None);
+            let before = door.send_replace(None).map(|listener| Arc::downgrade(&listener));
+            // A tokio listener that hears of the shutdown and is then listened on again finds
+            // itself readable for ever and accepts without a pause. So it has to be gone first.
+            let end = Instant::now() + LET_GO_WITHIN;
+            while before.as_ref().is_some_and(|listener| listener.strong_count() > 0) && Instant::now() < end {
+                std::thread::yield_now();
+            }
         }
         nix::sys::socket::shutdown(self.listener.as_raw_fd(), Shutdown::Both).expect("shut the listener down");
         self.core.faults.close_connections();
