@@ -78,7 +78,7 @@ impl Drop for LinkEvents {
     }
 }
 
-fn event_of(message: &RouteNetlinkMessage) -> Option<LinkEvent> {
+pub(crate) fn event_of(message: &RouteNetlinkMessage) -> Option<LinkEvent> {
     match message {
         RouteNetlinkMessage::NewLink(link) => Link::from_message(link).map(LinkEvent::Changed),
         RouteNetlinkMessage::DelLink(link) => Ifindex::new(link.header.index).map(LinkEvent::Gone),

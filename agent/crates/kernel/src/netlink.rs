@@ -15,6 +15,12 @@ use std::io;
 const ANSWER_SECS_MAX: i64 = 10;
 /// A dump that changes raced with is asked for again at most so often.
 const DUMP_TRIES_MAX: u32 = 8;
+/// Requests in one datagram of [`Netlink::apply_each`]: their acks wait in the socket's receive buffer, which
+/// holds some 250 of them by default (`net.core.rmem_default`).
+const ANSWERS_MAX: usize = 64;
+
+/// What was answered beside the acks, and how each request ended.
+type Exchanged = (Vec<RouteNetlinkMessage>, Vec<Result<(), KernelError>>);
 
 /// One change or question. Made by the constructors beside [`crate::Link`], [`crate::Route`] and so on.
 #[derive(Debug, Clone)]
@@ -91,10 +97,33 @@ impl Netlink {
         self.exchange(requests).map(drop)
     }
 
+    /// Sends all requests, in as many datagrams as their answers allow, and says of each whether it was
+    /// carried out, in their order. One that fails holds up no other.
+    ///
+    /// # Errors
+    /// The socket's; a request's own refusal is in the list.
+    pub fn apply_each(&mut self, requests: Vec<Request>) -> Result<Vec<Result<(), KernelError>>, KernelError> {
+        let mut outcomes = Vec::with_capacity(requests.len());
+        let mut rest = requests.into_iter();
+        loop {
+            let part: Vec<Request> = rest.by_ref().take(ANSWERS_MAX).collect();
+            if part.is_empty() {
+                return Ok(outcomes);
+            }
+            outcomes.extend(self.exchange_each(part)?.1);
+        }
+    }
+
     /// As [`Netlink::apply`], and returns what the kernel answered beside its acks.
     pub(crate) fn exchange(&mut self, requests: Vec<Request>) -> Result<Vec<RouteNetlinkMessage>, KernelError> {
+        let (answers, outcomes) = self.exchange_each(requests)?;
+        outcomes.into_iter().collect::<Result<(), KernelError>>().map(|()| answers)
+    }
+
+    /// One datagram: what was answered beside the acks, and how each request ended.
+    fn exchange_each(&mut self, requests: Vec<Request>) -> Result<Exchanged, KernelError> {
         if requests.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), Vec::new()));
         }
         let first = self.sequence.wrapping_add(1);
         let mut bytes = Vec::with_capacity(requests.len() * 128);
@@ -105,19 +134,21 @@ impl Netlink {
         }
         self.socket.send(&bytes, 0).map_err(socket_error("send"))?;
 
-        let (mut answers, mut refused, mut open) = (Vec::new(), None, asked.len());
+        let (mut answers, mut open) = (Vec::new(), asked.len());
+        let mut outcomes: Vec<Result<(), KernelError>> = asked.iter().map(|_| Ok(())).collect();
         while open > 0 {
             for message in self.receive(&asked[0].0)? {
-                let Some((what, fine)) = asked.get(message.header.sequence_number.wrapping_sub(first) as usize) else {
+                let nth = message.header.sequence_number.wrapping_sub(first) as usize;
+                let Some((what, fine)) = asked.get(nth) else {
                     continue; // a late answer to a request that was given up
                 };
                 match message.payload {
                     NetlinkPayload::Error(error) => {
                         open -= 1;
                         let code = -error.raw_code();
-                        if code != 0 && !fine.contains(&code) && refused.is_none() {
+                        if code != 0 && !fine.contains(&code) {
                             let source = io::Error::from_raw_os_error(code);
-                            refused = Some(KernelError::Netlink { request: what.clone(), source });
+                            outcomes[nth] = Err(KernelError::Netlink { request: what.clone(), source });
                         }
                     }
                     NetlinkPayload::InnerMessage(answer) => answers.push(answer),
@@ -125,7 +156,7 @@ impl Netlink {
                 }
             }
         }
-        refused.map_or(Ok(answers), Err)
+        Ok((answers, outcomes))
     }
 
     /// Asks for a whole table.

@@ -47,7 +47,7 @@ pub struct Neighbour {
     pub mac: Mac,
 }
 
-const fn family(ip: IpAddr) -> AddressFamily {
+pub(crate) const fn family(ip: IpAddr) -> AddressFamily {
     match ip {
         IpAddr::V4(_) => AddressFamily::Inet,
         IpAddr::V6(_) => AddressFamily::Inet6,
@@ -79,7 +79,7 @@ impl Address {
 }
 
 impl Route {
-    fn message(self) -> RouteMessage {
+    pub(crate) fn message(self) -> RouteMessage {
         let (destination, prefix) = self.destination;
         let mut message = RouteMessage::default();
         message.header.address_family = family(destination);
@@ -103,7 +103,7 @@ impl Route {
         message
     }
 
-    fn text(self) -> String {
+    pub(crate) fn text(self) -> String {
         let (ip, prefix) = self.destination;
         match self.gateway {
             Some(gateway) => format!("route {ip}/{prefix} via {gateway} on {}", self.link),
@@ -229,6 +229,11 @@ fn address_of(answer: RouteNetlinkMessage) -> Option<Address> {
 
 fn route_of(answer: RouteNetlinkMessage) -> Option<Route> {
     let RouteNetlinkMessage::NewRoute(message) = answer else { return None };
+    unicast_of(&message)
+}
+
+/// The unicast route with one next hop that the message shows; `None` for any other.
+pub(crate) fn unicast_of(message: &RouteMessage) -> Option<Route> {
     if message.header.table != RouteHeader::RT_TABLE_MAIN || message.header.kind != RouteType::Unicast {
         return None;
     }
