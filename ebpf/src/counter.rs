@@ -1,9 +1,11 @@
 //! Per-CPU counters. A program owns its CPU's copy while it runs, so plain
 //! additions are exact.
 
-use orlop_ebpf_abi::{DROP_REASONS_MAX, DeviceCounters, DropReason, ServiceCounterKey, ServiceCounters, Traffic};
+use orlop_ebpf_abi::{
+    DROP_REASONS_MAX, DeviceCounters, DropReason, Fault, ServiceCounterKey, ServiceCounters, Traffic,
+};
 
-use crate::maps::{DEVICE_COUNTERS, SERVICE_COUNTERS};
+use crate::maps::{DEVICE_COUNTERS, FAULTS, SERVICE_COUNTERS};
 
 /// The counters of one device on this CPU.
 #[derive(Clone, Copy)]
@@ -50,6 +52,23 @@ impl Device {
     pub fn icmp_error_to(self) {
         // SAFETY: as in `from`.
         unsafe { (*self.0).icmp_errors[1] += 1 }
+    }
+}
+
+/// Something was not done for want of room. User space looks here and says so.
+#[inline(always)]
+pub fn fault(fault: Fault) {
+    if let Some(count) = FAULTS.get_ptr_mut(fault as u32) {
+        // SAFETY: as in `Device::from`.
+        unsafe { *count += 1 }
+    }
+}
+
+/// Counts a write to a map that did not succeed.
+#[inline(always)]
+pub fn expect(written: Result<(), i32>, otherwise: Fault) {
+    if written.is_err() {
+        fault(otherwise);
     }
 }
 

@@ -2,11 +2,13 @@
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use orlop_ebpf_abi::{Flow, FlowFlags, FlowKey, UDP_IDLE_S};
+use orlop_ebpf_abi::{End, Fault, Flow, FlowFlags, FlowKey, Timeouts};
 
+use crate::counter;
 use crate::maps::FLOWS;
 use crate::packet::{Ip, Packet, TCP, TCP_FIN, TCP_RST, UDP};
 
+const NO_END: End = End { addr: [0; 16], port: [0; 2], pad: [0; 2] };
 const NANOSECONDS: u64 = 1_000_000_000;
 
 /// A key aligned so that it is copied eight bytes at a time.
@@ -58,14 +60,14 @@ pub fn find(key: &Key) -> Option<&'static mut Flow> {
 
 #[inline(always)]
 pub fn plain(service: u32, backend: u32, flags: u32, isn: u32) -> Flow {
-    Flow { service, backend, flags, isn, seen_s: now_s(), nat_addr: [0; 16], nat_port: [0; 2], pad: [0; 2] }
+    Flow { service, backend, flags, isn, seen_s: now_s(), nat: NO_END, snat: NO_END }
 }
 
 /// Is this flow the service's, and not idle?
 #[inline(always)]
 pub fn is_alive(key: &Key, service: u32, backend: u32) -> bool {
     find(key).is_some_and(|flow| {
-        flow.service == service && flow.backend == backend && now_s().wrapping_sub(flow.seen_s) <= UDP_IDLE_S
+        flow.service == service && flow.backend == backend && now_s().wrapping_sub(flow.seen_s) <= Timeouts::UDP_STREAM_S
     })
 }
 
@@ -73,7 +75,7 @@ pub fn is_alive(key: &Key, service: u32, backend: u32) -> bool {
 #[inline(always)]
 pub fn learn(key: &Key, src_hi: bool, service: u32, backend: u32) {
     let flow = plain(service, backend, initiator_bit(src_hi) | FlowFlags::FRESH, 0);
-    let _ = FLOWS.insert(&key.0, flow, u64::from(BPF_ANY));
+    counter::expect(FLOWS.insert(&key.0, flow, u64::from(BPF_ANY)), Fault::FlowInsert);
 }
 
 /// Which ends have closed the connection, after this packet.
@@ -138,7 +140,7 @@ pub fn track(packet: &Packet, bit: u32) -> Option<Tracked> {
         packet.is_syn() && flow.isn != packet.seq
     } else {
         let now = now_s();
-        let idle = now.wrapping_sub(flow.seen_s) > UDP_IDLE_S;
+        let idle = now.wrapping_sub(flow.seen_s) > Timeouts::UDP_STREAM_S;
         if flow.seen_s != now {
             flow.seen_s = now;
         }

@@ -7,13 +7,13 @@
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use orlop_ebpf_abi::{DropReason, Flow, FlowFlags, TCP_IDLE_S, UDP_IDLE_S};
+use orlop_ebpf_abi::{DropReason, End, Fault, Flow, FlowFlags, NodeAddrFlags, Timeouts};
 
 use crate::counter::{self, Device};
 use crate::flow::{self, Key};
 use crate::maps::{FLOWS, NODE_ADDRS};
 use crate::nat::{self, Side};
-use crate::packet::{self, ETH_HEADER_LEN, ETH_P_IP, ETH_P_IPV6, Ip, Packet, TCP, UDP};
+use crate::packet::{self, ETH_HEADER_LEN, ETH_P_IP, ETH_P_IPV6, Ip, Packet, TCP};
 use crate::pod::{self, NEXT, SHOT};
 use crate::service::{self, Chosen, Kind};
 
@@ -84,7 +84,7 @@ fn holds(flow: &Flow, packet: &Packet) -> bool {
         // A SYN with another sequence number is a new connection on old ports.
         !packet.is_syn() || flow.isn == packet.seq
     } else {
-        flow::now_s().wrapping_sub(flow.seen_s) <= UDP_IDLE_S && service::is_active(flow.backend)
+        flow::now_s().wrapping_sub(flow.seen_s) <= Timeouts::UDP_STREAM_S && service::is_active(flow.backend)
     }
 }
 
@@ -92,14 +92,14 @@ fn holds(flow: &Flow, packet: &Packet) -> bool {
 #[inline(always)]
 fn is_over(flow: &Flow, proto: u8) -> bool {
     let closed = FlowFlags::FIN_LO | FlowFlags::FIN_HI;
-    let limit = if proto == UDP { UDP_IDLE_S } else { TCP_IDLE_S };
-    flow.flags & FlowFlags::RST != 0 || flow.flags & closed == closed || flow::now_s().wrapping_sub(flow.seen_s) > limit
+    let idle = flow::now_s().wrapping_sub(flow.seen_s) > flow.timeout_s(proto);
+    flow.flags & FlowFlags::RST != 0 || flow.flags & closed == closed || idle
 }
 
 #[inline(always)]
 fn is_node_addr(addr: Ip) -> bool {
-    // SAFETY: only its presence is looked at.
-    unsafe { NODE_ADDRS.get(addr.bytes()) }.is_some()
+    // SAFETY: a copy of four bytes.
+    unsafe { NODE_ADDRS.get(addr.bytes()) }.is_some_and(|flags| flags & NodeAddrFlags::OWN != 0)
 }
 
 #[inline(always)]
@@ -114,8 +114,8 @@ fn arrive(ctx: &TcContext, packet: &mut Packet, len: u32) -> Result<i32, DropRea
         Some(flow) if flow.flags & FlowFlags::DNAT != 0 && from_initiator(flow, src_hi) && holds(flow, packet) => {
             flow::touch(flow, packet, src_hi);
             Chosen {
-                addr: Ip::from_bytes(&flow.nat_addr),
-                port: u16::from_ne_bytes(flow.nat_port),
+                addr: Ip::from_bytes(&flow.nat.addr),
+                port: u16::from_ne_bytes(flow.nat.port),
                 service: flow.service,
                 backend: flow.backend,
             }
@@ -153,7 +153,7 @@ fn open(packet: &Packet, key: &Key, src_hi: bool) -> Result<Option<Chosen>, Drop
             Kind::Backend => {}
         }
         if packet.fragment {
-            return Err(DropReason::FragmentedService);
+            return Err(DropReason::FragmentUnknown);
         }
         if chosen.addr.is_v4() != packet.dst.is_v4() {
             return Err(DropReason::NoBackend);
@@ -161,27 +161,25 @@ fn open(packet: &Packet, key: &Key, src_hi: bool) -> Result<Option<Chosen>, Drop
         // Backends on other nodes need the source translated too, so that the
         // reply comes back through here.
         if pod::local(chosen.addr).is_none() && !is_node_addr(chosen.addr) {
-            return Err(DropReason::RemoteBackend);
+            return Err(DropReason::NoRoute);
         }
         let (back, back_src_hi) = flow::key(packet.src, packet.src_port, chosen.addr, chosen.port, packet.proto);
         let nat_port = packet.dst_port.to_ne_bytes();
         if let Some(other) = flow::find(&back) {
             let same = other.flags & FlowFlags::REVERSE != 0
-                && Ip::from_bytes(&other.nat_addr) == packet.dst
-                && other.nat_port == nat_port;
+                && Ip::from_bytes(&other.nat.addr) == packet.dst
+                && other.nat.port == nat_port;
             if !same && !is_over(other, packet.proto) {
                 continue;
             }
         }
         let Chosen { service, backend, .. } = chosen;
         let mut flow = flow::plain(service, backend, FlowFlags::REVERSE | flow::initiator_bit(back_src_hi), packet.seq);
-        flow.nat_addr = packet.dst.bytes();
-        flow.nat_port = nat_port;
-        let _ = FLOWS.insert(&back.0, flow, u64::from(BPF_ANY));
+        flow.nat = End { addr: packet.dst.bytes(), port: nat_port, pad: [0; 2] };
+        counter::expect(FLOWS.insert(&back.0, flow, u64::from(BPF_ANY)), Fault::FlowInsert);
         flow.flags = FlowFlags::DNAT | flow::initiator_bit(src_hi);
-        flow.nat_addr = chosen.addr.bytes();
-        flow.nat_port = chosen.port.to_ne_bytes();
-        let _ = FLOWS.insert(&key.0, flow, u64::from(BPF_ANY));
+        flow.nat = End { addr: chosen.addr.bytes(), port: chosen.port.to_ne_bytes(), pad: [0; 2] };
+        counter::expect(FLOWS.insert(&key.0, flow, u64::from(BPF_ANY)), Fault::FlowInsert);
         counter::service_connection(service, backend);
         return Ok(Some(chosen));
     }
@@ -199,7 +197,7 @@ fn leave(ctx: &TcContext, packet: &Packet, len: u32) -> Result<(), DropReason> {
         return Ok(());
     }
     flow::touch(flow, packet, src_hi);
-    let (addr, port) = (Ip::from_bytes(&flow.nat_addr), u16::from_ne_bytes(flow.nat_port));
+    let (addr, port) = (Ip::from_bytes(&flow.nat.addr), u16::from_ne_bytes(flow.nat.port));
     let (number, backend) = (flow.service, flow.backend);
     let mut packet = *packet;
     nat::rewrite(ctx, &mut packet, Side::Source, addr, port)?;

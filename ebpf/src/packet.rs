@@ -118,10 +118,10 @@ impl Packet {
 }
 
 #[repr(C, align(8))]
-struct Buffer<const N: usize>([u8; N]);
+pub struct Buffer<const N: usize>(pub [u8; N]);
 
 #[inline(always)]
-fn load<C: EbpfContext, const N: usize>(ctx: &C, offset: u32) -> Result<Buffer<N>, DropReason> {
+pub fn load<C: EbpfContext, const N: usize>(ctx: &C, offset: u32) -> Result<Buffer<N>, DropReason> {
     let mut buffer = Buffer([0; N]);
     // SAFETY: the helper writes N bytes into N bytes or fails.
     let err = unsafe { bpf_skb_load_bytes(ctx.as_ptr(), offset, buffer.0.as_mut_ptr().cast(), N as u32) };
@@ -129,7 +129,7 @@ fn load<C: EbpfContext, const N: usize>(ctx: &C, offset: u32) -> Result<Buffer<N
 }
 
 #[inline(always)]
-fn word<const N: usize>(buffer: &Buffer<N>, at: usize) -> u32 {
+pub fn word<const N: usize>(buffer: &Buffer<N>, at: usize) -> u32 {
     u32::from_ne_bytes([buffer.0[at], buffer.0[at + 1], buffer.0[at + 2], buffer.0[at + 3]])
 }
 
@@ -167,7 +167,7 @@ pub fn parse<C: EbpfContext>(ctx: &C, l3: u32, ethertype: u16) -> Result<Packet,
 }
 
 #[inline(always)]
-fn parse_v4<C: EbpfContext>(ctx: &C, l3: u32) -> Result<Packet, DropReason> {
+pub fn parse_v4<C: EbpfContext>(ctx: &C, l3: u32) -> Result<Packet, DropReason> {
     let ip = load::<C, 20>(ctx, l3)?;
     let header_len = u32::from(ip.0[0] & 15) * 4;
     if ip.0[0] >> 4 != 4 || header_len < 20 {
@@ -193,7 +193,7 @@ fn parse_v4<C: EbpfContext>(ctx: &C, l3: u32) -> Result<Packet, DropReason> {
 }
 
 #[inline(always)]
-fn parse_v6<C: EbpfContext>(ctx: &C, l3: u32) -> Result<Packet, DropReason> {
+pub fn parse_v6<C: EbpfContext>(ctx: &C, l3: u32) -> Result<Packet, DropReason> {
     let ip = load::<C, 40>(ctx, l3)?;
     if ip.0[0] >> 4 != 6 {
         return Err(DropReason::Malformed);

@@ -1,7 +1,10 @@
 //! From a service address to one backend.
 
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
-use orlop_ebpf_abi::{Addr, Backend, BackendState, Frontend, FrontendFlags, FrontendKey, NODE_PORT_WORD_BITS, SlotKey};
+use orlop_ebpf_abi::{
+    Addr, Backend, BackendState, Frontend, FrontendFlags, FrontendKey, NODE_PORT_WORD_BITS, NodeAddrFlags, SLOTS_A_BLOCK,
+    SlotKey,
+};
 
 use crate::maps::{BACKENDS, FRONTENDS, GENERATION, NODE_ADDRS, NODE_PORTS, SLOTS};
 use crate::packet::Ip;
@@ -79,8 +82,11 @@ fn node_port_key(addr: Ip, port: u16, proto: u8) -> Option<Aligned<FrontendKey>>
         return None;
     }
     let bytes: Addr = addr.bytes();
-    // SAFETY: only its presence is looked at.
-    unsafe { NODE_ADDRS.get(&bytes) }?;
+    // SAFETY: a copy of four bytes.
+    let flags = *unsafe { NODE_ADDRS.get(&bytes) }?;
+    if flags & NodeAddrFlags::NODE_PORTS == 0 {
+        return None;
+    }
     Some(frontend_key(addr.unspecified(), port, proto))
 }
 
@@ -93,9 +99,7 @@ fn walk(key: &FrontendKey, random: u32) -> Resolved {
         return Resolved::without_backend(Kind::Refused, frontend.service);
     }
     let torn = Resolved::without_backend(Kind::Backend, frontend.service);
-    let slot = SlotKey { service: frontend.service, epoch: frontend.epoch, index: random % frontend.count };
-    // SAFETY: a copy of four bytes.
-    let Some(&id) = (unsafe { SLOTS.get(&slot) }) else { return torn };
+    let Some(id) = slot(&frontend, frontend.first + random % frontend.count) else { return torn };
     let Some(backend) = backend(id) else { return torn };
     let chosen = Chosen {
         addr: Ip::from_bytes(&backend.addr),
@@ -104,6 +108,16 @@ fn walk(key: &FrontendKey, random: u32) -> Resolved {
         backend: id,
     };
     Resolved { kind: Kind::Backend, chosen }
+}
+
+/// The backend id in one slot.
+#[inline(always)]
+fn slot(frontend: &Frontend, index: u32) -> Option<u32> {
+    let block = index / SLOTS_A_BLOCK;
+    let key = SlotKey { service: frontend.service, epoch: frontend.epoch, block };
+    // SAFETY: a copy of four bytes.
+    let ids = unsafe { SLOTS.get(&key) }?;
+    Some(ids[(index % SLOTS_A_BLOCK) as usize])
 }
 
 #[inline(always)]

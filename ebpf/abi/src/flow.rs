@@ -33,7 +33,26 @@ impl FlowKey {
     }
 }
 
+/// An address and a port.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct End {
+    /// The address; zero when there is none.
+    pub addr: Addr,
+    /// The port.
+    pub port: Port,
+    /// Zero.
+    pub pad: [u8; 2],
+}
+
 /// Bits of [`Flow::flags`].
+///
+/// A translated flow has two entries. The original one has the ends as the initiator
+/// knows them (client, service): its packets get [`Flow::nat`] as their destination
+/// ([`Self::DNAT`]) and [`Flow::snat`] as their source ([`Self::SNAT`]). The other
+/// ([`Self::REVERSE`]) has the ends as the responder knows them: its packets get
+/// [`Flow::nat`], the service, as their source and [`Flow::snat`], the client, as their
+/// destination.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlowFlags;
 
@@ -47,16 +66,22 @@ impl FlowFlags {
     /// Learned from a socket and not met by a packet program yet: the next
     /// new connection with this key belongs to the service.
     pub const FRESH: u32 = 1 << 3;
-    /// Client to node port: rewrite the destination to [`Flow::nat_addr`].
+    /// One end is the service's, the other entry's a backend's.
     pub const DNAT: u32 = 1 << 4;
-    /// Client to backend of a node port: rewrite the reply's source to [`Flow::nat_addr`].
+    /// The entry of the responder's side.
     pub const REVERSE: u32 = 1 << 5;
-    /// The lower end sent FIN.
+    /// The lower end sent FIN (SCTP: SHUTDOWN).
     pub const FIN_LO: u32 = 1 << 6;
-    /// The higher end sent FIN.
+    /// The higher end sent FIN (SCTP: SHUTDOWN).
     pub const FIN_HI: u32 = 1 << 7;
-    /// Either end sent RST.
+    /// Either end sent RST (SCTP: ABORT).
     pub const RST: u32 = 1 << 8;
+    /// The client's end is replaced, too.
+    pub const SNAT: u32 = 1 << 9;
+    /// The responder has answered.
+    pub const REPLIED: u32 = 1 << 10;
+    /// Forwarded as it is to the backend's node, which answers the client itself; [`Flow::nat`] is the backend.
+    pub const DSR: u32 = 1 << 11;
 }
 
 /// Value of `FLOWS`.
@@ -74,22 +99,88 @@ pub struct Flow {
     pub isn: u32,
     /// Seconds of the monotonic clock at the last packet that a program met.
     pub seen_s: u32,
-    /// Address to put in, by [`FlowFlags::DNAT`] and [`FlowFlags::REVERSE`].
-    pub nat_addr: Addr,
-    /// Port to put in.
-    pub nat_port: Port,
-    /// Zero.
-    pub pad: [u8; 2],
+    /// The other side of the service: see [`FlowFlags`].
+    pub nat: End,
+    /// The other side of the client: see [`FlowFlags`].
+    pub snat: End,
 }
 
-/// A UDP flow without packets for this long is over: the next packet counts as
-/// a new connection. The kernel's own `nf_conntrack_udp_timeout_stream`.
-pub const UDP_IDLE_S: u32 = 120;
+/// How long a flow may be silent before it is forgotten, in seconds: the kernel's
+/// `nf_conntrack_*_timeout` (net/netfilter/nf_conntrack_proto_*.c), but an established TCP connection a day, as
+/// kube-proxy sets it (`conntrack.tcpEstablishedTimeout`), not five.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timeouts;
 
-/// An established TCP flow may be silent this long before its NAT entry may be
-/// taken over by another. The kernel's `nf_conntrack_tcp_timeout_established`
-/// is five days; LRU eviction comes first under load.
-pub const TCP_IDLE_S: u32 = 432_000;
+impl Timeouts {
+    /// TCP, both ends have spoken.
+    pub const TCP_ESTABLISHED_S: u32 = 86_400;
+    /// TCP, only the SYN was seen.
+    pub const TCP_SYN_S: u32 = 120;
+    /// TCP, one end has closed (kube-proxy's `tcpCloseWaitTimeout`).
+    pub const TCP_CLOSE_WAIT_S: u32 = 3_600;
+    /// TCP, both ends have closed.
+    pub const TCP_TIME_WAIT_S: u32 = 120;
+    /// TCP, reset.
+    pub const TCP_CLOSE_S: u32 = 10;
+    /// UDP, only one end has spoken.
+    pub const UDP_S: u32 = 30;
+    /// UDP, both ends have spoken; after this a packet counts as a new connection.
+    pub const UDP_STREAM_S: u32 = 120;
+    /// SCTP, both ends have spoken.
+    pub const SCTP_ESTABLISHED_S: u32 = 210;
+    /// SCTP otherwise.
+    pub const SCTP_S: u32 = 10;
+    /// ICMP echo, and anything else.
+    pub const OTHER_S: u32 = 30;
+}
+
+impl Flow {
+    /// How long this flow may be silent, in seconds: [`Timeouts`].
+    #[must_use]
+    #[inline(always)]
+    pub const fn timeout_s(&self, proto: u8) -> u32 {
+        const CLOSED: u32 = FlowFlags::FIN_LO | FlowFlags::FIN_HI;
+        let (replied, closed) = (self.flags & FlowFlags::REPLIED != 0, self.flags & CLOSED);
+        match proto {
+            6 if self.flags & FlowFlags::RST != 0 => Timeouts::TCP_CLOSE_S,
+            6 if closed == CLOSED => Timeouts::TCP_TIME_WAIT_S,
+            6 if closed != 0 => Timeouts::TCP_CLOSE_WAIT_S,
+            6 if replied => Timeouts::TCP_ESTABLISHED_S,
+            6 => Timeouts::TCP_SYN_S,
+            17 if replied => Timeouts::UDP_STREAM_S,
+            17 => Timeouts::UDP_S,
+            132 if replied && closed == 0 && self.flags & FlowFlags::RST == 0 => Timeouts::SCTP_ESTABLISHED_S,
+            132 => Timeouts::SCTP_S,
+            _ => Timeouts::OTHER_S,
+        }
+    }
+}
+
+/// Key of `FRAGMENTS`: a fragmented datagram.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct FragmentKey {
+    /// Source.
+    pub src: Addr,
+    /// Destination.
+    pub dst: Addr,
+    /// The header's identification, as it stands there.
+    pub id: u32,
+    /// IP protocol number.
+    pub proto: u8,
+    /// Zero.
+    pub pad: [u8; 3],
+}
+
+/// Value of `FRAGMENTS`: what the first fragment said.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FragmentPorts {
+    /// Source port.
+    pub src: Port,
+    /// Destination port.
+    pub dst: Port,
+}
 
 /// Values of [`SocketService::state`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -170,6 +261,7 @@ pub struct UdpPeer {
     pub pad2: u32,
 }
 
-const _: () = assert!(size_of::<FlowKey>() == 40 && size_of::<Flow>() == 40);
+const _: () = assert!(size_of::<FlowKey>() == 40 && size_of::<Flow>() == 60 && size_of::<End>() == 20);
+const _: () = assert!(size_of::<FragmentKey>() == 40 && size_of::<FragmentPorts>() == 4);
 const _: () = assert!(size_of::<SocketService>() == 48);
 const _: () = assert!(size_of::<UdpPeerKey>() == 32 && size_of::<UdpPeer>() == 32);

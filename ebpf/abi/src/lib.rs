@@ -11,10 +11,20 @@ mod counter;
 mod drop;
 mod flow;
 mod map;
+mod node;
 mod service;
 
 pub use counter::{DeviceCounters, LocalPod, ServiceCounterKey, ServiceCounters, Traffic};
-pub use drop::{DROP_REASONS_MAX, DropReason};
-pub use flow::{Flow, FlowFlags, FlowKey, SocketService, SocketState, TCP_IDLE_S, UDP_IDLE_S, UdpPeer, UdpPeerKey};
+pub use drop::{DROP_REASONS_MAX, DropReason, Fault};
+pub use flow::{
+    End, Flow, FlowFlags, FlowKey, FragmentKey, FragmentPorts, SocketService, SocketState, Timeouts, UdpPeer,
+    UdpPeerKey,
+};
 pub use map::{MAPS, MapKind, MapSpec, NODE_PORT_WORD_BITS, entries};
-pub use service::{Addr, Backend, BackendState, Frontend, FrontendFlags, FrontendKey, Port, SlotKey};
+pub use node::{
+    Bandwidth, BandwidthKey, Device, DeviceFlags, NetnsKind, NodeAddrFlags, Settings, SettingsFlags,
+};
+pub use service::{
+    Addr, Affinity, AffinityKey, Backend, BackendState, Frontend, FrontendFlags, FrontendKey, NetworkKey, Port,
+    SLOTS_A_BLOCK, SlotBlock, SlotKey, SourceRangeKey,
+};

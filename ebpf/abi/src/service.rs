@@ -1,9 +1,18 @@
 //! The service tables.
 //!
 //! ```text
-//!  FRONTENDS[addr, port, proto] ─▶ {service, epoch, count}
-//!  SLOTS[service, epoch, 0..count] ─▶ backend id
+//!  FRONTENDS[addr, port, proto] ─▶ {service, epoch, first, count, local, maglev, …}
+//!  SLOTS[service, epoch, index / 16] ─▶ 16 backend ids
 //!  BACKENDS[backend id] ─▶ {addr, port, state}
+//! ```
+//!
+//! A service's slots are one list that serves both traffic policies:
+//!
+//! ```text
+//!  0            first         local              first + count     (next block)
+//!  │ local only   │ local, cluster │ cluster only      │ … 0 …      │ Maglev table │
+//!  └────────── the local set ──────┘                                └── maglev ────┘
+//!                 └────────── the cluster set ─────────┘
 //! ```
 //!
 //! A change writes new backends, then all slots under a new epoch, then replaces
@@ -37,25 +46,73 @@ pub struct FrontendKey {
 pub struct FrontendFlags;
 
 impl FrontendFlags {
-    /// A NodePort: matched on every node address.
+    /// A NodePort: matched on every node address that serves them.
     pub const NODE_PORT: u32 = 1;
+    /// An address outside the cluster's own ranges: a load balancer's, an external one.
+    pub const EXTERNAL: u32 = 1 << 1;
+    /// Clients inside use the local set (`internalTrafficPolicy: Local`).
+    pub const INTERNAL_LOCAL: u32 = 1 << 2;
+    /// Clients outside use the local set and keep their address (`externalTrafficPolicy: Local`).
+    pub const EXTERNAL_LOCAL: u32 = 1 << 3;
+    /// Only clients of `SOURCE_RANGES` are served.
+    pub const SOURCE_RANGES: u32 = 1 << 4;
+    /// Replies of a backend on another node go to the client directly.
+    pub const DSR: u32 = 1 << 5;
+    /// A pod's host port: one backend, on this node.
+    pub const HOST_PORT: u32 = 1 << 6;
 }
 
-/// Value of `FRONTENDS`.
+/// Value of `FRONTENDS`. Both sets empty: connections are refused. The set of the
+/// policy empty and the other not: they are dropped, another node may serve them.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Frontend {
     /// Number of the service port: one per (Service, port, address family), never 0.
     pub service: u32,
-    /// Which set of slots holds.
+    /// Which list of slots holds.
     pub epoch: u32,
-    /// How many slots; 0 refuses connections.
+    /// Index of the cluster set's first slot.
+    pub first: u32,
+    /// Slots of the cluster set.
     pub count: u32,
+    /// Slots of the local set, which begins at 0.
+    pub local: u32,
+    /// Entries of the Maglev table over the cluster set, from [`Self::maglev_first`] on; 0: backends are chosen at
+    /// random.
+    pub maglev: u32,
+    /// `sessionAffinity: ClientIP`: seconds that a client keeps its backend; 0: none.
+    pub affinity_s: u32,
     /// [`FrontendFlags`].
     pub flags: u32,
 }
 
-/// Key of `SLOTS`; the value is a backend id (`u32`).
+impl Frontend {
+    /// Slots of both sets, without the Maglev table.
+    #[must_use]
+    #[inline(always)]
+    pub const fn listed(&self) -> u32 {
+        let end = self.first + self.count;
+        if end > self.local { end } else { self.local }
+    }
+
+    /// Index of the Maglev table's first entry: the block after the sets'.
+    #[must_use]
+    #[inline(always)]
+    pub const fn maglev_first(&self) -> u32 {
+        self.listed().div_ceil(SLOTS_A_BLOCK) * SLOTS_A_BLOCK
+    }
+
+    /// Elements of `SLOTS` that it uses.
+    #[must_use]
+    pub const fn blocks(&self) -> u32 {
+        (self.maglev_first() + self.maglev).div_ceil(SLOTS_A_BLOCK)
+    }
+}
+
+/// Slots that one element of `SLOTS` holds.
+pub const SLOTS_A_BLOCK: u32 = 16;
+
+/// Key of `SLOTS`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SlotKey {
@@ -63,8 +120,59 @@ pub struct SlotKey {
     pub service: u32,
     /// [`Frontend::epoch`].
     pub epoch: u32,
-    /// 0 to [`Frontend::count`] - 1.
-    pub index: u32,
+    /// Index of a slot divided by [`SLOTS_A_BLOCK`].
+    pub block: u32,
+}
+
+/// Value of `SLOTS`: backend ids, 0 after the last.
+pub type SlotBlock = [u32; SLOTS_A_BLOCK as usize];
+
+/// Key of `SOURCE_RANGES`, a longest-prefix-match trie.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SourceRangeKey {
+    /// Bits that count: 32 for the service and those of the mapped address (IPv4's length plus 96).
+    pub bits: u32,
+    /// [`Frontend::service`], network order, so that its bits come in order.
+    pub service: [u8; 4],
+    /// The network.
+    pub addr: Addr,
+}
+
+impl SourceRangeKey {
+    /// Bits of a key before the address's.
+    pub const SERVICE_BITS: u32 = 32;
+}
+
+/// Key of a trie over addresses alone (`NON_MASQUERADE`).
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct NetworkKey {
+    /// Bits of the mapped address that count (IPv4's length plus 96).
+    pub bits: u32,
+    /// The network.
+    pub addr: Addr,
+}
+
+/// Key of `AFFINITY`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct AffinityKey {
+    /// The client's address; of a socket here its network namespace's cookie as `0100::cookie` (RFC 6666's discard
+    /// prefix, nobody's address).
+    pub client: Addr,
+    /// [`Frontend::service`].
+    pub service: u32,
+}
+
+/// Value of `AFFINITY`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Affinity {
+    /// Backend id.
+    pub backend: u32,
+    /// Seconds of the monotonic clock at the client's last connection.
+    pub seen_s: u32,
 }
 
 /// Values of [`Backend::state`].
@@ -91,5 +199,7 @@ pub struct Backend {
     pub state: u8,
 }
 
-const _: () = assert!(size_of::<FrontendKey>() == 20 && size_of::<Frontend>() == 16);
+const _: () = assert!(size_of::<FrontendKey>() == 20 && size_of::<Frontend>() == 32);
 const _: () = assert!(size_of::<SlotKey>() == 12 && size_of::<Backend>() == 20);
+const _: () = assert!(size_of::<SourceRangeKey>() == 24 && size_of::<NetworkKey>() == 20);
+const _: () = assert!(size_of::<AffinityKey>() == 20 && size_of::<Affinity>() == 8);

@@ -4,7 +4,7 @@ use aya::EbpfLoader;
 use aya::programs::Program as Loaded;
 use orlop_ebpf_abi::{
     Addr, Backend, DeviceCounters, Frontend, FrontendKey, LocalPod, MAPS, MapSpec, ServiceCounterKey, ServiceCounters,
-    SlotKey,
+    SlotBlock, SlotKey,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,11 +38,11 @@ pub struct Datapath {
     pub(crate) layout: Layout,
     pub(crate) programs: BTreeMap<Program, OwnedFd>,
     pub(crate) frontends: Table<FrontendKey, Frontend>,
-    pub(crate) slots: Table<SlotKey, u32>,
+    pub(crate) slots: Table<SlotKey, SlotBlock>,
     pub(crate) backends: Table<u32, Backend>,
     pub(crate) generation: Table<u32, u64>,
     pub(crate) node_port_bits: Table<u32, u64>,
-    pub(crate) node_addrs: Table<Addr, u8>,
+    pub(crate) node_addrs: Table<Addr, u32>,
     pub(crate) pods: Table<Addr, LocalPod>,
     pub(crate) device_counters: Table<u32, DeviceCounters>,
     pub(crate) service_counters: Table<ServiceCounterKey, ServiceCounters>,

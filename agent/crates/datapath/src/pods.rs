@@ -1,6 +1,6 @@
 //! Pods, uplinks and node addresses.
 
-use orlop_ebpf_abi::{Addr, DeviceCounters, LocalPod};
+use orlop_ebpf_abi::{Addr, DeviceCounters, LocalPod, NodeAddrFlags};
 use orlop_lb::addr_bytes;
 use orlop_model::Ifindex;
 use std::collections::BTreeSet;
@@ -90,7 +90,7 @@ impl Datapath {
     pub fn set_node_addrs(&self, addrs: &[IpAddr]) -> Result<(), Error> {
         let wanted: BTreeSet<Addr> = addrs.iter().copied().map(addr_bytes).collect();
         for addr in &wanted {
-            self.node_addrs.put(addr, &1)?;
+            self.node_addrs.put(addr, &(NodeAddrFlags::OWN | NodeAddrFlags::NODE_PORTS))?;
         }
         for addr in self.node_addrs.keys()? {
             if !wanted.contains(&addr) {

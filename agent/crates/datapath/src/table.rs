@@ -2,7 +2,7 @@
 
 use orlop_ebpf_abi::{
     Backend, DeviceCounters, Frontend, FrontendKey, LocalPod, MAPS, MapSpec, ServiceCounterKey, ServiceCounters,
-    SlotKey,
+    SlotBlock, SlotKey,
 };
 use std::io;
 use std::marker::PhantomData;
@@ -37,6 +37,7 @@ plain!(
     LocalPod,
     ServiceCounterKey,
     ServiceCounters,
+    SlotBlock,
     SlotKey
 );
 

@@ -47,7 +47,7 @@ impl Datapath {
     fn apply_one(&self, op: &MapOp, node_ports: &mut NodePorts, report: &mut ApplyReport) -> Result<(), Error> {
         match op {
             MapOp::PutBackend { id, backend } => self.backends.put(id, backend)?,
-            MapOp::PutSlot { key, backend } => self.slots.put(key, backend)?,
+            MapOp::PutSlot { key, block } => self.slots.put(key, block)?,
             MapOp::PutFrontend { key, frontend } => {
                 if frontend.flags & FrontendFlags::NODE_PORT != 0 {
                     // The bit first: it is only a hint where to look.

@@ -112,8 +112,8 @@ fn uplinks_pass_what_is_not_theirs_and_name_what_they_drop() {
         }
         let first_fragment = Frame { fragment: 0x2000, ..syn("192.0.2.2:30080") };
         let dropped = [
-            (first_fragment, DropReason::FragmentedService),
-            (syn("192.0.2.2:30081"), DropReason::RemoteBackend),
+            (first_fragment, DropReason::FragmentUnknown),
+            (syn("192.0.2.2:30081"), DropReason::NoRoute),
             (syn("192.0.2.2:30082"), DropReason::NoBackend),
         ];
         for (frame, reason) in dropped {

@@ -94,3 +94,17 @@ pub(crate) fn socket_text(addr: Addr, port: Port, proto: u8) -> String {
 pub(crate) fn is_node_port(flags: u32) -> bool {
     flags & FrontendFlags::NODE_PORT != 0
 }
+
+/// The names of flags, in the order of their bits.
+pub(crate) fn flag_names(flags: u32) -> impl Iterator<Item = &'static str> {
+    let names = [
+        (FrontendFlags::NODE_PORT, "nodeport"),
+        (FrontendFlags::EXTERNAL, "external"),
+        (FrontendFlags::INTERNAL_LOCAL, "internal-local"),
+        (FrontendFlags::EXTERNAL_LOCAL, "external-local"),
+        (FrontendFlags::SOURCE_RANGES, "source-ranges"),
+        (FrontendFlags::DSR, "dsr"),
+        (FrontendFlags::HOST_PORT, "hostport"),
+    ];
+    names.into_iter().filter(move |(bit, _)| flags & bit != 0).map(|(_, name)| name)
+}

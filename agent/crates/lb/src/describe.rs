@@ -3,7 +3,7 @@
 use crate::address::{is_node_port, socket_text};
 use crate::{Compiler, IpFamily, LbTables, addr_bytes, addr_ip, frontend_key, port_bytes, port_number};
 use crate::{Endpoint, Input, ServicePort};
-use orlop_ebpf_abi::{BackendState, FrontendKey, SlotKey};
+use orlop_ebpf_abi::{BackendState, FrontendKey};
 use orlop_model::{Protocol, ServiceKey};
 use serde::Serialize;
 use std::net::IpAddr;
@@ -205,7 +205,7 @@ pub struct TableBackendView {
 #[must_use]
 pub fn describe_tables(tables: &LbTables) -> Vec<TableView> {
     let backend = |service: u32, epoch: u32, index: u32| {
-        let id = *tables.slots.get(&SlotKey { service, epoch, index })?;
+        let id = tables.slot(service, epoch, index)?;
         let backend = tables.backends.get(&id)?;
         Some(TableBackendView {
             backend_id: id,

@@ -27,8 +27,8 @@ pub fn diff(current: &LbTables, wanted: &LbTables) -> LbPlan {
         wanted
             .slots
             .iter()
-            .filter(|(key, backend)| current.slots.get(key) != Some(backend))
-            .map(|(&key, &backend)| MapOp::PutSlot { key, backend }),
+            .filter(|(key, block)| current.slots.get(key) != Some(block))
+            .map(|(&key, &block)| MapOp::PutSlot { key, block }),
     );
     ops.extend(
         wanted

@@ -1,8 +1,9 @@
 //! One Service lowered to sets of frontends and backends, numbers not yet given.
 
 use crate::ids::BackendName;
+use crate::tables::blocks;
 use crate::{Endpoint, IpFamily, LbTables, Service, ServicePort, addr_bytes, frontend_key, port_bytes};
-use orlop_ebpf_abi::{FrontendFlags, FrontendKey, SlotKey};
+use orlop_ebpf_abi::{FrontendFlags, FrontendKey};
 use orlop_model::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -83,7 +84,7 @@ pub(crate) fn epoch(present: &LbTables, (id, last): (u32, u32), won: &[FrontendK
     };
     let holds = |epoch: u32| {
         let held = present.slots_of(id).filter(|(key, _)| key.epoch == epoch);
-        held.eq((0..).zip(slots).map(|(index, &backend)| (SlotKey { service: id, epoch, index }, backend)))
+        held.eq(blocks(id, epoch, slots))
     };
     let fitting = named().filter(|frontend| frontend.count as usize == slots.len() && holds(frontend.epoch));
     if let Some(epoch) = fitting.map(|frontend| frontend.epoch).max() {

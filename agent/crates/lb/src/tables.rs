@@ -1,10 +1,10 @@
 //! The three service maps as values, and the plan that changes one state into
 //! another.
 
-use crate::address::{is_node_port, socket_text};
-use orlop_ebpf_abi::{Backend, BackendState, Frontend, FrontendKey, SlotKey};
+use crate::address::{flag_names, socket_text};
+use orlop_ebpf_abi::{Backend, BackendState, Frontend, FrontendKey, SLOTS_A_BLOCK, SlotBlock, SlotKey};
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// What the three maps hold, entry for entry: made by the compiler, or read from
 /// the kernel as a dump.
@@ -12,8 +12,8 @@ use std::fmt;
 pub struct LbTables {
     /// Map `FRONTENDS`.
     pub frontends: BTreeMap<FrontendKey, Frontend>,
-    /// Map `SLOTS`: to a backend id.
-    pub slots: BTreeMap<SlotKey, u32>,
+    /// Map `SLOTS`: 16 backend ids each.
+    pub slots: BTreeMap<SlotKey, SlotBlock>,
     /// Map `BACKENDS`, by backend id.
     pub backends: BTreeMap<u32, Backend>,
 }
@@ -33,8 +33,8 @@ pub enum MapOp {
     PutSlot {
         /// Its key.
         key: SlotKey,
-        /// Backend id.
-        backend: u32,
+        /// Backend ids, 0 after the last.
+        block: SlotBlock,
     },
     /// Set an element of `FRONTENDS`: readers see the old value or the new.
     PutFrontend {
@@ -84,7 +84,7 @@ impl LbTables {
     pub fn apply(&mut self, op: &MapOp) {
         match *op {
             MapOp::PutBackend { id, backend } => drop(self.backends.insert(id, backend)),
-            MapOp::PutSlot { key, backend } => drop(self.slots.insert(key, backend)),
+            MapOp::PutSlot { key, block } => drop(self.slots.insert(key, block)),
             MapOp::PutFrontend { key, frontend } => drop(self.frontends.insert(key, frontend)),
             MapOp::RemoveFrontend { ref key } => drop(self.frontends.remove(key)),
             MapOp::RemoveSlot { ref key } => drop(self.slots.remove(key)),
@@ -93,10 +93,45 @@ impl LbTables {
     }
 
     /// The slots of one service number, all epochs, in key order.
-    pub fn slots_of(&self, service: u32) -> impl Iterator<Item = (SlotKey, u32)> {
-        let key = |bound| SlotKey { service, epoch: bound, index: bound };
-        self.slots.range(key(0)..=key(u32::MAX)).map(|(key, backend)| (*key, *backend))
+    pub fn slots_of(&self, service: u32) -> impl Iterator<Item = (SlotKey, SlotBlock)> {
+        let key = |bound| SlotKey { service, epoch: bound, block: bound };
+        self.slots.range(key(0)..=key(u32::MAX)).map(|(key, block)| (*key, *block))
     }
+
+    /// The backend of one slot.
+    #[must_use]
+    pub fn slot(&self, service: u32, epoch: u32, index: u32) -> Option<u32> {
+        let block = self.slots.get(&SlotKey { service, epoch, block: index / SLOTS_A_BLOCK })?;
+        Some(block[(index % SLOTS_A_BLOCK) as usize]).filter(|id| *id != 0)
+    }
+}
+
+/// A list of slots as elements of `SLOTS`.
+pub(crate) fn blocks(service: u32, epoch: u32, slots: &[u32]) -> impl Iterator<Item = (SlotKey, SlotBlock)> {
+    (0..).zip(slots.chunks(SLOTS_A_BLOCK as usize)).map(move |(block, ids)| {
+        let mut filled: SlotBlock = [0; SLOTS_A_BLOCK as usize];
+        filled[..ids.len()].copy_from_slice(ids);
+        (SlotKey { service, epoch, block }, filled)
+    })
+}
+
+fn ids_text(block: &SlotBlock) -> String {
+    let ids: Vec<String> = block.iter().filter(|id| **id != 0).map(ToString::to_string).collect();
+    ids.join(" ")
+}
+
+/// What a frontend leads to.
+fn target_text(frontend: &Frontend) -> String {
+    let Frontend { service, epoch, first, count, local, maglev, affinity_s, flags } = *frontend;
+    let mut text = format!("{service}.{epoch} count={count}");
+    let numbers = [("first", first), ("local", local), ("maglev", maglev), ("affinity", affinity_s)];
+    for (name, number) in numbers.into_iter().filter(|(_, number)| *number != 0) {
+        let _ = write!(text, " {name}={number}");
+    }
+    for name in flag_names(flags) {
+        let _ = write!(text, " {name}");
+    }
+    text
 }
 
 fn state_text(state: u8) -> &'static str {
@@ -108,7 +143,7 @@ fn backend_text(backend: &Backend) -> String {
 }
 
 fn slot_text(key: &SlotKey) -> String {
-    format!("{}.{}.{}", key.service, key.epoch, key.index)
+    format!("{}.{}.{}", key.service, key.epoch, key.block)
 }
 
 fn frontend_text(key: &FrontendKey) -> String {
@@ -119,11 +154,9 @@ impl fmt::Display for MapOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PutBackend { id, backend } => write!(f, "put backend {id} {}", backend_text(backend)),
-            Self::PutSlot { key, backend } => write!(f, "put slot {} -> {backend}", slot_text(key)),
+            Self::PutSlot { key, block } => write!(f, "put slot {} -> {}", slot_text(key), ids_text(block)),
             Self::PutFrontend { key, frontend } => {
-                let Frontend { service, epoch, count, flags } = *frontend;
-                let node_port = if is_node_port(flags) { " nodeport" } else { "" };
-                write!(f, "put frontend {} -> {service}.{epoch} count={count}{node_port}", frontend_text(key))
+                write!(f, "put frontend {} -> {}", frontend_text(key), target_text(frontend))
             }
             Self::RemoveFrontend { key } => write!(f, "remove frontend {}", frontend_text(key)),
             Self::RemoveSlot { key } => write!(f, "remove slot {}", slot_text(key)),
@@ -136,12 +169,10 @@ impl fmt::Display for MapOp {
 impl fmt::Display for LbTables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (key, frontend) in &self.frontends {
-            let Frontend { service, epoch, count, flags } = *frontend;
-            let node_port = if is_node_port(flags) { " nodeport" } else { "" };
-            writeln!(f, "fe {} -> {service}.{epoch} count={count}{node_port}", frontend_text(key))?;
+            writeln!(f, "fe {} -> {}", frontend_text(key), target_text(frontend))?;
         }
-        for (key, backend) in &self.slots {
-            writeln!(f, "slot {} -> {backend}", slot_text(key))?;
+        for (key, block) in &self.slots {
+            writeln!(f, "slot {} -> {}", slot_text(key), ids_text(block))?;
         }
         for (id, Backend { addr, port, proto, state }) in &self.backends {
             writeln!(f, "be {id} {} state={}", socket_text(*addr, *port, *proto), state_text(*state))?;

@@ -1,7 +1,7 @@
 //! Service tables written by hand.
 
 use orlop_datapath::Datapath;
-use orlop_ebpf_abi::{Backend, Frontend, FrontendFlags, SlotKey};
+use orlop_ebpf_abi::{Backend, Frontend, FrontendFlags, SLOTS_A_BLOCK, SlotKey};
 use orlop_lb::{LbTables, addr_bytes, diff, frontend_key, port_bytes};
 use orlop_model::Protocol;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -38,7 +38,8 @@ pub fn tables(services: &[Service]) -> LbTables {
     let mut tables = LbTables::default();
     for service in services {
         let count = service.backends.len() as u32;
-        let mut frontend = Frontend { service: service.number, epoch: service.epoch, count, flags: 0 };
+        let mut frontend =
+            Frontend { service: service.number, epoch: service.epoch, count, ..Frontend::default() };
         tables.frontends.insert(frontend_key(service.addr.ip(), service.addr.port(), service.proto), frontend);
         if let Some(port) = service.node_port {
             frontend.flags = FrontendFlags::NODE_PORT;
@@ -48,7 +49,8 @@ pub fn tables(services: &[Service]) -> LbTables {
         }
         for (index, (id, _)) in service.backends.iter().enumerate() {
             let (service, epoch, index) = (service.number, service.epoch, index as u32);
-            tables.slots.insert(SlotKey { service, epoch, index }, *id);
+            let block = SlotKey { service, epoch, block: index / SLOTS_A_BLOCK };
+            tables.slots.entry(block).or_default()[(index % SLOTS_A_BLOCK) as usize] = *id;
         }
         for (id, addr) in &service.backends {
             let (addr, port) = (addr_bytes(addr.ip()), port_bytes(addr.port()));

@@ -5,9 +5,10 @@ use crate::ids::{BackendName, following};
 use crate::lower;
 use crate::service::Rank;
 use crate::slab::{Named, Place};
+use crate::tables::blocks;
 use crate::{IpFamily, LbTables};
 use jiff::Timestamp;
-use orlop_ebpf_abi::{Backend, BackendState, Frontend, FrontendKey, SlotKey};
+use orlop_ebpf_abi::{Backend, BackendState, Frontend, FrontendKey};
 use orlop_model::{Protocol, ServiceKey};
 
 /// A Service.
@@ -110,7 +111,8 @@ impl Entry {
 impl Group {
     pub(super) fn frontend(&self, flags: u32) -> Frontend {
         let count = self.targets.iter().filter(|target| target.usable()).count();
-        Frontend { service: self.id, epoch: self.epoch, count: u32::try_from(count).unwrap_or(u32::MAX), flags }
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        Frontend { service: self.id, epoch: self.epoch, count, flags, ..Frontend::default() }
     }
 }
 
@@ -269,8 +271,7 @@ impl Compiler {
                 }
             }
             slots.sort_unstable();
-            let key = |index| SlotKey { service: group.id, epoch: group.epoch, index };
-            tables.slots.extend((0..).zip(slots).map(|(index, backend)| (key(index), backend)));
+            tables.slots.extend(blocks(group.id, group.epoch, &slots));
         }
     }
 }

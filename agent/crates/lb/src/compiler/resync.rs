@@ -12,7 +12,7 @@ use orlop_ebpf_abi::{Backend, BackendState, FrontendKey, SlotKey};
 /// Operations of one kind, from `start` on, by key.
 fn sort(ops: &mut [MapOp], start: usize) {
     let key = |op: &MapOp| -> (u32, SlotKey, FrontendKey) {
-        let (mut id, mut slot) = (0, SlotKey { service: 0, epoch: 0, index: 0 });
+        let (mut id, mut slot) = (0, SlotKey { service: 0, epoch: 0, block: 0 });
         let mut frontend = FrontendKey { addr: [0; 16], port: [0; 2], proto: 0, pad: 0 };
         match op {
             MapOp::PutBackend { id: own, .. } | MapOp::RemoveBackend { id: own } => id = *own,
@@ -85,15 +85,15 @@ impl Compiler {
         ops.extend(changed().filter(|(id, be)| early(id, be)).map(|(id, backend)| MapOp::PutBackend { id, backend }));
         sort(&mut ops, 0);
 
-        // Of each number: its epoch and how many slots.
+        // Of each number: its epoch and how many blocks.
         let mut numbers: HashMap<u32, (u32, u32)> = HashMap::new();
         let start = ops.len();
         for (place, entry) in self.entries.iter() {
             let mut own = LbTables::default();
             self.contribute(place, entry, &mut own);
-            let fresh = own.slots.iter().filter(|(key, backend)| dump.slots.get(key) != Some(backend));
-            ops.extend(fresh.map(|(&key, &backend)| MapOp::PutSlot { key, backend }));
-            numbers.extend(own.frontends.values().map(|frontend| (frontend.service, (frontend.epoch, frontend.count))));
+            let fresh = own.slots.iter().filter(|(key, block)| dump.slots.get(key) != Some(block));
+            ops.extend(fresh.map(|(&key, &block)| MapOp::PutSlot { key, block }));
+            numbers.extend(own.frontends.values().map(|one| (one.service, (one.epoch, one.blocks()))));
         }
         sort(&mut ops, start);
 
@@ -110,7 +110,7 @@ impl Compiler {
         let gone = dump.frontends.keys().filter(|key| self.frontend(key).is_none());
         ops.extend(gone.map(|&key| MapOp::RemoveFrontend { key }));
         let held = |key: &SlotKey| {
-            numbers.get(&key.service).is_some_and(|(epoch, count)| key.epoch == *epoch && key.index < *count)
+            numbers.get(&key.service).is_some_and(|(epoch, count)| key.epoch == *epoch && key.block < *count)
         };
         ops.extend(dump.slots.keys().filter(|key| !held(key)).map(|&key| MapOp::RemoveSlot { key }));
         let start = ops.len();
@@ -129,7 +129,7 @@ impl Compiler {
         let services = dump.frontends.values().map(|frontend| frontend.service);
         let newest = services.chain(dump.slots.keys().next_back().map(|key| key.service)).max();
         self.last_service = self.last_service.max(newest.unwrap_or(0));
-        let newest = dump.slots.values().chain(dump.backends.keys()).max();
+        let newest = dump.slots.values().flatten().chain(dump.backends.keys()).max();
         self.last_backend = self.last_backend.max(newest.copied().unwrap_or(0));
         // A number that now stands for something else is not ours any more.
         for used in self.backends.iter_mut().filter(|used| used.id != 0) {

@@ -2,7 +2,7 @@
 //! shows a reader a half-written service.
 
 use crate::whole::{check_whole, targets};
-use orlop_ebpf_abi::{FrontendKey, SlotKey};
+use orlop_ebpf_abi::FrontendKey;
 use orlop_lb::{
     Compiler, Endpoint, EndpointPort, Input, LbPlan, LbTables, Service, ServicePort, ServiceType, TargetPort, addr_ip,
     diff, frontend_key, port_number,
@@ -109,8 +109,8 @@ fn carry_out(tables: &mut LbTables, plan: &LbPlan, wanted: &LbTables, ops: usize
         }
         for (key, frontend) in &start.frontends {
             for index in 0..frontend.count {
-                let slot = SlotKey { service: frontend.service, epoch: frontend.epoch, index };
-                let Some(backend) = tables.slots.get(&slot).and_then(|id| tables.backends.get(id)) else { continue };
+                let slot = tables.slot(frontend.service, frontend.epoch, index);
+                let Some(backend) = slot.and_then(|id| tables.backends.get(&id)) else { continue };
                 let found = (addr_ip(backend.addr), port_number(backend.port));
                 assert!(old[key].contains(&found), "{op}: an old reader of {key:?} is led to {found:?}");
             }
@@ -164,7 +164,7 @@ fn check_kept(before: &LbTables, after: &LbTables) {
             assert_eq!(was.epoch, frontend.epoch, "{key:?} got new slots for nothing");
         }
     }
-    let used: BTreeSet<u32> = after.slots.values().copied().collect();
+    let used: BTreeSet<u32> = after.slots.values().flatten().copied().filter(|id| *id != 0).collect();
     for (id, backend) in &after.backends {
         assert_eq!(backend.state == 0, used.contains(id), "backend {id} is active exactly while a slot names it");
     }
