@@ -1,5 +1,6 @@
 //! Builds the eBPF programs (workspace member `orlop-ebpf`) and leaves the object
-//! in `OUT_DIR` for `include_bytes_aligned!`.
+//! in `OUT_DIR` for `include_bytes_aligned!`, and beside it the object of the
+//! test programs, which nothing but `tests/pieces.rs` reads.
 //!
 //! In this order: an object folder in `ORLOP_EBPF_DIR`; Debian's
 //! `/usr/bin/rustc`, when it has `core` for `bpfel-unknown-none`; a rustup
@@ -11,6 +12,7 @@ use std::{env, fs};
 
 const TARGET: &str = "bpfel-unknown-none";
 const OBJECT: &str = "orlop-ebpf";
+const TEST_OBJECT: &str = "orlop-ebpf-pieces";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 /// Between the flags of `CARGO_ENCODED_RUSTFLAGS`.
 const FLAG_SEPARATOR: &str = "\x1f";
@@ -47,6 +49,11 @@ fn main() {
     };
     if let Err(err) = fs::copy(&object, out.join("orlop-ebpf.o")) {
         panic!("copy the eBPF object {}: {err}", object.display());
+    }
+    // A folder of objects made elsewhere has none: its tests say so.
+    let test_programs = fs::read(object.with_file_name(TEST_OBJECT)).unwrap_or_default();
+    if let Err(err) = fs::write(out.join("orlop-ebpf-pieces.o"), test_programs) {
+        panic!("write the object of the test programs: {err}");
     }
 }
 

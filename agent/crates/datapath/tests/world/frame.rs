@@ -11,6 +11,7 @@ pub struct Frame {
     pub proto: u8,
     pub tcp_flags: u8,
     pub seq: u32,
+    pub ack: u32,
     pub payload: Vec<u8>,
     /// IPv4: flags and fragment offset.
     pub fragment: u16,
@@ -28,6 +29,7 @@ impl Frame {
             proto: 17,
             tcp_flags: 0,
             seq: 0,
+            ack: 0,
             payload: b"question".to_vec(),
             fragment: 0,
             extension_headers: 0,
@@ -55,7 +57,8 @@ impl Frame {
     fn transport(&self) -> Vec<u8> {
         let ports = [self.src.port().to_be_bytes(), self.dst.port().to_be_bytes()].concat();
         let mut bytes = if self.proto == 6 {
-            let header = [&self.seq.to_be_bytes()[..], &[0; 4], &[0x50, self.tcp_flags, 0xff, 0xff], &[0; 4]].concat();
+            let header =
+                [self.seq.to_be_bytes(), self.ack.to_be_bytes(), [0x50, self.tcp_flags, 0xff, 0xff], [0; 4]].concat();
             [ports, header, self.payload.clone()].concat()
         } else {
             let len = (8 + self.payload.len()) as u16;
@@ -99,7 +102,7 @@ impl Frame {
     }
 }
 
-fn octets(ip: IpAddr) -> Vec<u8> {
+pub fn octets(ip: IpAddr) -> Vec<u8> {
     match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
@@ -107,7 +110,7 @@ fn octets(ip: IpAddr) -> Vec<u8> {
 }
 
 /// RFC 1071.
-fn checksum(bytes: &[u8]) -> u16 {
+pub fn checksum(bytes: &[u8]) -> u16 {
     let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
     let mut sum: u32 = bytes.chunks(2).map(word).sum();
     while sum > 0xffff {

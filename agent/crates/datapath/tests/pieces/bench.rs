@@ -1,0 +1,83 @@
+//! The test programs' object, one program at a time, on frames for the loopback
+//! device of the test's own namespace: it is never attached, nothing leaves.
+
+use aya::maps::{Array, MapData};
+use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
+use aya::{Ebpf, EbpfLoader, Pod};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/orlop-ebpf-pieces.o"));
+
+pub const SHOT: i32 = 2;
+pub const REDIRECT: i32 = 7;
+/// `PACKET_HOST` is what the kernel makes of a frame to the loopback's address.
+pub const OUR_MAC: [u8; 6] = [0; 6];
+pub const THEIR_MAC: [u8; 6] = [2, 0, 0, 0, 7, 7];
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Arguments {
+    pub addr: [u8; 16],
+    pub port: [u8; 2],
+    pub mac: [u8; 6],
+    pub number: u32,
+    pub side: u32,
+}
+
+// SAFETY: plain bytes without padding.
+unsafe impl Pod for Arguments {}
+
+pub struct Piece {
+    object: Ebpf,
+    name: &'static str,
+}
+
+impl Piece {
+    /// Loads the program `name`.
+    pub fn load(name: &'static str) -> Self {
+        assert!(!OBJECT.is_empty(), "ORLOP_EBPF_DIR has no test programs: build them here, without that variable");
+        let mut loader = EbpfLoader::new();
+        loader.btf(None);
+        for lru in ["FLOWS", "UDP_PEERS", "SOCKETS", "AFFINITY", "FRAGMENTS"] {
+            loader.map_max_entries(lru, 1024);
+        }
+        let mut object = loader.load(OBJECT).unwrap();
+        let program: &mut SchedClassifier = object.program_mut(name).expect(name).try_into().unwrap();
+        program.load().unwrap_or_else(|err| panic!("{name}: {err:#?}"));
+        Self { object, name }
+    }
+
+    pub fn arguments(&mut self, arguments: Arguments) -> &mut Self {
+        let mut map: Array<&mut MapData, Arguments> = self.object.map_mut("ARGUMENTS").unwrap().try_into().unwrap();
+        map.set(0, arguments, 0).unwrap();
+        self
+    }
+
+    /// Verdict and frame after a run.
+    pub fn run(&mut self, frame: &[u8]) -> (i32, Vec<u8>) {
+        let program: &mut SchedClassifier = self.object.program_mut(self.name).unwrap().try_into().unwrap();
+        let mut out = vec![0; frame.len() + 4096];
+        let options =
+            TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), repeat: 1, ..Default::default() };
+        let result = program.test_run(options).unwrap();
+        out.truncate(result.data_size_out as usize);
+        (result.return_value as i32, out)
+    }
+
+    /// The frame comes out as `wanted`, or is dropped.
+    pub fn check(&mut self, frame: &[u8], wanted: Option<&[u8]>) {
+        let (verdict, bytes) = self.run(frame);
+        match wanted {
+            Some(wanted) => {
+                assert_eq!(verdict, REDIRECT, "{}", self.name);
+                assert_eq!(hex(&bytes), hex(wanted), "{}", self.name);
+            }
+            None => assert_eq!(verdict, SHOT, "{}", self.name),
+        }
+    }
+}
+
+/// Lines of 16 bytes, for a difference that can be read.
+fn hex(bytes: &[u8]) -> Vec<String> {
+    let line = |chunk: &[u8]| chunk.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
+    bytes.chunks(16).map(line).collect()
+}

@@ -1,0 +1,48 @@
+//! Packets by layers, checksums computed here from the whole packet.
+
+use std::net::IpAddr;
+
+pub use crate::frame::{checksum, octets};
+
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+pub fn ethernet(dst: [u8; 6], src: [u8; 6], packet: &[u8]) -> Vec<u8> {
+    let ethertype = if packet[0] >> 4 == 4 { [8, 0] } else { [0x86, 0xdd] };
+    [&dst[..], &src, &ethertype, packet].concat()
+}
+
+/// An IPv4 header without options: "don't fragment" and identification 0, as answers have.
+pub fn v4(tos: u8, proto: u8, src: IpAddr, dst: IpAddr, payload: &[u8]) -> Vec<u8> {
+    let len = (20 + payload.len()) as u16;
+    let mut header = [&[0x45, tos][..], &len.to_be_bytes(), &[0, 0, 0x40, 0, 64, proto, 0, 0]].concat();
+    header.extend([octets(src), octets(dst)].concat());
+    let sum = checksum(&header);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    [header, payload.to_vec()].concat()
+}
+
+pub fn v6(proto: u8, hops: u8, src: IpAddr, dst: IpAddr, payload: &[u8]) -> Vec<u8> {
+    let len = (payload.len() as u16).to_be_bytes();
+    [&[0x60, 0, 0, 0][..], &len, &[proto, hops], &octets(src), &octets(dst), payload].concat()
+}
+
+/// The checksum over the pseudo header and the payload.
+pub fn transport_checksum(proto: u8, src: IpAddr, dst: IpAddr, payload: &[u8]) -> [u8; 2] {
+    let len = (payload.len() as u32).to_be_bytes();
+    let pseudo = [&octets(src)[..], &octets(dst), &len, &[0, 0, 0, proto]].concat();
+    checksum(&[pseudo, payload.to_vec()].concat()).to_be_bytes()
+}
+
+/// An ICMP or ICMPv6 packet, IP header included.
+pub fn icmp(tos: u8, hops: u8, src: IpAddr, dst: IpAddr, mut body: Vec<u8>) -> Vec<u8> {
+    if src.is_ipv4() {
+        let sum = checksum(&body).to_be_bytes();
+        body[2..4].copy_from_slice(&sum);
+        return v4(tos, 1, src, dst, &body);
+    }
+    let sum = transport_checksum(58, src, dst, &body);
+    body[2..4].copy_from_slice(&sum);
+    v6(58, hops, src, dst, &body)
+}
