@@ -2,8 +2,8 @@
 
 use ipnet::IpNet;
 use orlop_kernel::KernelError;
-use orlop_model::PodUid;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// A failed step of the pod network.
@@ -27,6 +27,24 @@ pub enum CniError {
     /// The node has no pod CIDR at all.
     #[error("the node has no pod CIDR yet: its Node object has none, and no --pod-cidr was given")]
     NoCidr,
+    /// An address was asked for that no range can give out.
+    #[error("address {ip} is in none of the ranges, or is the network, gateway or last address of one")]
+    NotInRange {
+        /// Which.
+        ip: IpAddr,
+    },
+    /// An address was asked for that somebody else has.
+    #[error("address {ip} is leased to somebody else")]
+    Taken {
+        /// Which.
+        ip: IpAddr,
+    },
+    /// An address was asked for by a holder that has others.
+    #[error("address {ip} cannot be given to a holder that has other addresses already")]
+    HasOthers {
+        /// Which.
+        ip: IpAddr,
+    },
     /// The lease file could not be read.
     #[error("read address leases {}", file.display())]
     ReadLeases {
@@ -58,19 +76,21 @@ pub enum CniError {
         source: io::Error,
     },
     /// A step in the node's namespace failed.
-    #[error("pod {uid}: host side of its network")]
+    #[error("{whose}: host side of its network")]
     HostSide {
-        /// Whose.
-        uid: PodUid,
+        /// `pod UID`, or the attachment in words.
+        whose: String,
         /// Why.
         #[source]
         source: KernelError,
     },
     /// A step in the pod's namespace failed.
-    #[error("pod {uid}: eth0 in network namespace {netns}")]
+    #[error("{whose}: {link} in network namespace {netns}")]
     PodSide {
         /// Whose.
-        uid: PodUid,
+        whose: String,
+        /// The pod side's name.
+        link: String,
         /// Inode of its namespace.
         netns: u64,
         /// Why.
@@ -78,10 +98,10 @@ pub enum CniError {
         source: KernelError,
     },
     /// A link that was just made or found is gone: somebody else deletes links.
-    #[error("pod {uid}: link {link} disappeared while it was set up")]
+    #[error("{whose}: link {link} disappeared while it was set up")]
     LinkGone {
-        /// Whose.
-        uid: PodUid,
+        /// `pod UID`, or the attachment in words.
+        whose: String,
         /// Which.
         link: String,
     },

@@ -15,17 +15,26 @@
 //! [`plan`], which is pure; doing it is a batch of netlink requests a side.
 #![forbid(unsafe_code)]
 
+mod attachment;
 mod error;
 mod ipam;
 mod name;
 mod network;
 mod observe;
+mod peers;
 mod plan;
 mod pool;
+mod wire;
 
+pub use attachment::Attachment;
 pub use error::CniError;
 pub use ipam::{Ipam, Lease};
 pub use name::{LinkNames, POD_LINK};
 pub use network::{AttachRequest, Attached, HostLink, PodNetwork};
-pub use plan::{Action, GATEWAY_V4, GATEWAY_V6, HostSide, Observed, PodSide, Wanted, plan};
+pub use peers::{
+    ClusterNode, NodeLink, OVERHEAD_V4, OVERHEAD_V6, PeerAction, PeerMode, PeerNetwork, PeerProblem, PeerSettings,
+    PeersObserved, PeersPlan, PeersReport, ROUTE_PROTOCOL, TunnelDevice, TunnelSeen, TunnelWanted, Underlay,
+    WantedPeers, WantedRoute, Way, plan_peers, vtep_mac, wanted_peers,
+};
+pub use plan::{Action, GATEWAY_V4, GATEWAY_V6, HostSide, Observed, PodSide, Wanted, default_routes, plan};
 pub use pool::{AddressPool, REUSE_AFTER_SECS};

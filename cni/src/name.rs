@@ -1,6 +1,7 @@
-//! Names and addresses that follow from a pod's UID, so that a restarted agent
-//! finds everything again and a repeated attach makes the same.
+//! Names and addresses that follow from a pod's UID or an attachment's key, so that a
+//! restarted agent finds everything again and a repeated attach makes the same.
 
+use crate::Attachment;
 use orlop_kernel::Mac;
 use orlop_model::PodUid;
 use sha2::{Digest, Sha256};
@@ -9,6 +10,9 @@ use sha2::{Digest, Sha256};
 pub const POD_LINK: &str = "eth0";
 /// Start of the host side's name: interface rules (`orl+`) can match it.
 const HOST_PREFIX: &str = "orl";
+/// The same for attachments of other runtimes, so that an agent of this node never
+/// takes one for a pod that it has forgotten.
+const ATTACHMENT_PREFIX: &str = "orc";
 
 /// What a pod's links are called and addressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +20,8 @@ pub struct LinkNames {
     /// `orl` and 11 hexadecimal digits (44 bits) of the SHA-256 of the UID: 14 of the
     /// 15 bytes that IFNAMSIZ allows.
     pub host: String,
+    /// The pod side's: `eth0`, or what the runtime asked for.
+    pub pod: String,
     /// Host side's address, locally administered.
     pub host_mac: Mac,
     /// Pod side's address, locally administered.
@@ -26,17 +32,42 @@ impl LinkNames {
     /// The names of a pod.
     #[must_use]
     pub fn of(uid: &PodUid) -> Self {
-        let hash = Sha256::digest(uid.as_str().as_bytes());
+        Self::from_key(HOST_PREFIX, uid.as_str(), POD_LINK)
+    }
+
+    /// The names of an attachment: as a pod's, with `orc` instead of `orl`.
+    #[must_use]
+    pub fn of_attachment(attachment: &Attachment) -> Self {
+        Self::from_key(ATTACHMENT_PREFIX, &attachment.to_string(), &attachment.ifname)
+    }
+
+    fn from_key(prefix: &str, key: &str, pod: &str) -> Self {
+        let hash = Sha256::digest(key.as_bytes());
         let hex: String = hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-        Self { host: format!("{HOST_PREFIX}{}", &hex[..11]), host_mac: mac(&hash[8..14]), pod_mac: mac(&hash[16..22]) }
+        Self {
+            host: format!("{prefix}{}", &hex[..11]),
+            pod: pod.to_owned(),
+            host_mac: mac(&hash[8..14]),
+            pod_mac: mac(&hash[16..22]),
+        }
     }
 
     /// Whether a link's name has the shape of a host side.
     #[must_use]
     pub fn is_host_side(name: &str) -> bool {
-        let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
-        name.strip_prefix(HOST_PREFIX).is_some_and(|rest| rest.len() == 11 && rest.chars().all(hex))
+        has_shape(HOST_PREFIX, name)
     }
+
+    /// Whether a link's name has the shape of an attachment's host side.
+    #[must_use]
+    pub fn is_attachment(name: &str) -> bool {
+        has_shape(ATTACHMENT_PREFIX, name)
+    }
+}
+
+fn has_shape(prefix: &str, name: &str) -> bool {
+    let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    name.strip_prefix(prefix).is_some_and(|rest| rest.len() == 11 && rest.chars().all(hex))
 }
 
 /// IEEE 802: bit 1 of the first byte says locally administered, bit 0 (clear) unicast.

@@ -1,7 +1,8 @@
 //! What there is of a pod's network, from the kernel.
 
-use crate::name::{LinkNames, POD_LINK};
-use crate::plan::{HostSide, Observed, PodSide};
+use crate::name::LinkNames;
+use crate::plan::{HostSide, Observed, PodSide, gateway_of};
+use ipnet::IpNet;
 use orlop_kernel::{KernelError, Link, Netlink};
 
 /// The host side, with its routes and neighbours.
@@ -24,17 +25,18 @@ pub(crate) fn host_side(netlink: &mut Netlink, names: &LinkNames) -> Result<Opti
 }
 
 /// The pod side and its loopback, from a socket in the pod's namespace.
-pub(crate) fn pod_side(netlink: &mut Netlink, observed: &mut Observed) -> Result<(), KernelError> {
+pub(crate) fn pod_side(netlink: &mut Netlink, names: &LinkNames, observed: &mut Observed) -> Result<(), KernelError> {
     let links = netlink.links()?;
     observed.loopback_up = links.iter().any(|link| link.loopback && link.up);
-    let Some(link) = links.into_iter().find(|link| link.name == POD_LINK) else { return Ok(()) };
-    let Link { index, peer, mac, up, .. } = link;
+    let Some(link) = links.into_iter().find(|link| link.name == names.pod) else { return Ok(()) };
+    let Link { index, peer, mac, mtu, up, .. } = link;
     let addresses = netlink.addresses()?.into_iter().filter(|address| address.link == index);
     let addresses = addresses.map(|address| address.ip).collect();
-    let defaults = netlink.routes()?.into_iter().filter(|route| route.link == index && route.destination.1 == 0);
-    let gateways = defaults.filter_map(|route| route.gateway).collect();
+    let routes = netlink.routes()?.into_iter().filter(|route| route.link == index);
+    let by_gateway = routes.filter(|route| route.gateway == Some(gateway_of(route.destination.0)));
+    let routes = by_gateway.filter_map(|route| IpNet::new(route.destination.0, route.destination.1).ok()).collect();
     let neighbours = netlink.neighbours()?.into_iter().filter(|neighbour| neighbour.link == index);
     let neighbours = neighbours.map(|neighbour| (neighbour.ip, neighbour.mac)).collect();
-    observed.pod = Some(PodSide { index, peer, mac, up, addresses, gateways, neighbours });
+    observed.pod = Some(PodSide { index, peer, mac, mtu, up, addresses, routes, neighbours });
     Ok(())
 }

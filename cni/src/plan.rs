@@ -1,6 +1,7 @@
 //! What has to be done to put a pod on the wire. Pure.
 
 use crate::name::LinkNames;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use orlop_kernel::Mac;
 use orlop_model::Ifindex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,8 +19,20 @@ pub struct Wanted {
     pub names: LinkNames,
     /// At most one a family.
     pub addresses: Vec<IpAddr>,
+    /// Where the pod's own routes by the gateways lead: for a pod [`default_routes`].
+    pub routes: Vec<IpNet>,
     /// Bytes.
     pub mtu: u32,
+}
+
+/// The default route of each family that has an address.
+#[must_use]
+pub fn default_routes(addresses: &[IpAddr]) -> Vec<IpNet> {
+    let whole = |ip: &IpAddr| match ip {
+        IpAddr::V4(_) => IpNet::V4(Ipv4Net::default()),
+        IpAddr::V6(_) => IpNet::V6(Ipv6Net::default()),
+    };
+    addresses.iter().map(whole).collect()
 }
 
 /// The host side as seen.
@@ -50,12 +63,14 @@ pub struct PodSide {
     pub peer: Option<u32>,
     /// Its address.
     pub mac: Option<Mac>,
+    /// Bytes.
+    pub mtu: u32,
     /// IFF_UP.
     pub up: bool,
     /// Addresses.
     pub addresses: BTreeSet<IpAddr>,
-    /// Next hops of default routes.
-    pub gateways: BTreeSet<IpAddr>,
+    /// Where routes by the gateways of their families lead.
+    pub routes: BTreeSet<IpNet>,
     /// Permanent neighbours.
     pub neighbours: BTreeMap<IpAddr, Mac>,
 }
@@ -65,7 +80,7 @@ pub struct PodSide {
 pub struct Observed {
     /// The host side, found by name.
     pub host: Option<HostSide>,
-    /// `eth0` in the pod's namespace.
+    /// The pod side, found by name in the pod's namespace.
     pub pod: Option<PodSide>,
     /// The pod's loopback is up.
     pub loopback_up: bool,
@@ -76,7 +91,7 @@ pub struct Observed {
 pub enum Action {
     /// A host side that belongs to another, older sandbox of this pod.
     DeleteHostLink(Ifindex),
-    /// An `eth0` that leads elsewhere.
+    /// A pod side that leads elsewhere.
     DeletePodLink(Ifindex),
     /// Make the pair, both ends down.
     CreateVeth,
@@ -88,14 +103,14 @@ pub enum Action {
     HostRoute(IpAddr),
     /// Bring the pod's loopback up.
     RaiseLoopback,
-    /// Write `eth0`'s sysctls and bring it up.
+    /// Write the pod side's sysctls and bring it up.
     RaisePod,
-    /// An address on `eth0`.
+    /// An address of the pod side.
     PodAddress(IpAddr),
     /// A permanent neighbour entry for a gateway.
     PodNeighbour(IpAddr),
-    /// The default route by a gateway.
-    PodDefaultRoute(IpAddr),
+    /// A route by the gateway of its family.
+    PodRoute(IpNet),
 }
 
 /// The gateway of an address's family.
@@ -167,8 +182,10 @@ fn plan_pod(wanted: &Wanted, pod: Option<&PodSide>, actions: &mut Vec<Action>) {
         if pod.and_then(|pod| pod.neighbours.get(&gateway)) != Some(&wanted.names.host_mac) {
             actions.push(Action::PodNeighbour(gateway));
         }
-        if !pod.is_some_and(|pod| pod.up && pod.gateways.contains(&gateway)) {
-            actions.push(Action::PodDefaultRoute(gateway));
+    }
+    for &route in &wanted.routes {
+        if !pod.is_some_and(|pod| pod.up && pod.routes.contains(&route)) {
+            actions.push(Action::PodRoute(route));
         }
     }
 }

@@ -11,11 +11,11 @@ use std::net::IpAddr;
 /// the pod that had it must not reach the next one.
 pub const REUSE_AFTER_SECS: i64 = 60;
 
-/// One pod CIDR.
+/// One pod CIDR. `H` is who holds its addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AddressPool {
+pub struct AddressPool<H = PodUid> {
     cidr: IpNet,
-    leased: BTreeMap<IpAddr, PodUid>,
+    leased: BTreeMap<IpAddr, H>,
     /// When each was released.
     cooling: BTreeMap<IpAddr, Timestamp>,
     /// The address given out last.
@@ -29,7 +29,7 @@ const fn bits(ip: IpAddr) -> u128 {
     }
 }
 
-impl AddressPool {
+impl<H: Clone + Eq> AddressPool<H> {
     /// A range with nothing taken.
     #[must_use]
     pub fn new(cidr: IpNet) -> Self {
@@ -68,7 +68,7 @@ impl AddressPool {
     ///
     /// # Errors
     /// [`CniError::Exhausted`].
-    pub fn allocate(&mut self, pod: &PodUid, now: Timestamp) -> Result<IpAddr, CniError> {
+    pub fn allocate(&mut self, holder: &H, now: Timestamp) -> Result<IpAddr, CniError> {
         self.cooling.retain(|_, released| now.duration_since(*released) < SignedDuration::from_secs(REUSE_AFTER_SECS));
         let Some((first, end)) = self.bounds() else { return Err(self.exhausted()) };
         let mut at = self.last.map_or(first, |last| bits(last).saturating_add(1));
@@ -79,13 +79,38 @@ impl AddressPool {
             }
             let ip = self.ip(at);
             if !self.leased.contains_key(&ip) && !self.cooling.contains_key(&ip) {
-                self.leased.insert(ip, pod.clone());
+                self.leased.insert(ip, holder.clone());
                 self.last = Some(ip);
                 return Ok(ip);
             }
             at += 1;
         }
         Err(self.exhausted())
+    }
+
+    /// Takes this very address; one that rests too, as the holder asked for it.
+    ///
+    /// # Errors
+    /// [`CniError::NotInRange`], or [`CniError::Taken`] when somebody else has it.
+    pub fn take(&mut self, ip: IpAddr, holder: &H) -> Result<(), CniError> {
+        let inside = self.cidr.contains(&ip);
+        if !inside || !self.bounds().is_some_and(|(first, last)| (first..=last).contains(&bits(ip))) {
+            return Err(CniError::NotInRange { ip });
+        }
+        match self.leased.get(&ip) {
+            Some(other) if other != holder => return Err(CniError::Taken { ip }),
+            _ => drop(self.leased.insert(ip, holder.clone())),
+        }
+        self.cooling.remove(&ip);
+        Ok(())
+    }
+
+    /// How many addresses could be given out at `now`.
+    #[must_use]
+    pub fn available(&self, now: Timestamp) -> u128 {
+        let rests = |since: &&Timestamp| now.duration_since(**since) < SignedDuration::from_secs(REUSE_AFTER_SECS);
+        let taken = self.leased.len() + self.cooling.values().filter(rests).count();
+        self.capacity().saturating_sub(taken as u128)
     }
 
     fn exhausted(&self) -> CniError {
@@ -97,9 +122,9 @@ impl AddressPool {
         }
     }
 
-    /// Gives back what the pod has; the addresses rest from `now` on.
-    pub fn release(&mut self, pod: &PodUid, now: Timestamp) -> Vec<IpAddr> {
-        let freed: Vec<IpAddr> = self.of(pod).collect();
+    /// Gives back what the holder has; the addresses rest from `now` on.
+    pub fn release(&mut self, holder: &H, now: Timestamp) -> Vec<IpAddr> {
+        let freed: Vec<IpAddr> = self.of(holder).collect();
         for ip in &freed {
             self.leased.remove(ip);
             self.cooling.insert(*ip, now);
@@ -107,14 +132,14 @@ impl AddressPool {
         freed
     }
 
-    /// The pod's addresses.
-    pub fn of<'a>(&'a self, pod: &'a PodUid) -> impl Iterator<Item = IpAddr> + 'a {
-        self.leased.iter().filter(move |(_, holder)| *holder == pod).map(|(ip, _)| *ip)
+    /// The holder's addresses.
+    pub fn of<'a>(&'a self, holder: &'a H) -> impl Iterator<Item = IpAddr> + 'a {
+        self.leased.iter().filter(move |(_, of)| *of == holder).map(|(ip, _)| *ip)
     }
 
     /// All leases, by address.
-    pub fn leases(&self) -> impl Iterator<Item = (IpAddr, &PodUid)> {
-        self.leased.iter().map(|(ip, pod)| (*ip, pod))
+    pub fn leases(&self) -> impl Iterator<Item = (IpAddr, &H)> {
+        self.leased.iter().map(|(ip, holder)| (*ip, holder))
     }
 
     /// Addresses that rest, and since when.
@@ -123,7 +148,7 @@ impl AddressPool {
     }
 
     /// Restores what was remembered.
-    pub(crate) fn restore(&mut self, leased: (IpAddr, PodUid)) {
+    pub(crate) fn restore(&mut self, leased: (IpAddr, H)) {
         self.leased.insert(leased.0, leased.1);
     }
 

@@ -79,7 +79,7 @@ fn network_gateway_and_broadcast_are_left_out() {
          0 allocate f -> exhausted",
     );
     for tiny in ["10.1.0.0/31", "10.1.0.7/32", "10.1.0.0/30"] {
-        let pool = AddressPool::new(tiny.parse().unwrap());
+        let pool = <AddressPool>::new(tiny.parse().unwrap());
         assert_eq!(pool.capacity(), u128::from(tiny.ends_with("30")), "{tiny}");
     }
     check("10.1.0.0/31", "0 allocate a -> exhausted");
@@ -180,11 +180,11 @@ fn errors_say_what_to_do() {
     assert!(full.contains("10.1.0.0/30 is exhausted: 1 of 1") && full.contains("--pod-cidr"), "{full}");
 
     fs::write(&file, "{\"leases\": [").unwrap();
-    let damaged = Ipam::open(&file, &["10.1.0.0/30".parse().unwrap()]).unwrap_err().to_string();
+    let damaged = <Ipam>::open(&file, &["10.1.0.0/30".parse().unwrap()]).unwrap_err().to_string();
     assert!(damaged.contains("ipam.json are damaged"), "{damaged}");
 
     fs::remove_file(&file).unwrap();
-    let mut none = Ipam::open(&file, &[]).unwrap();
+    let mut none = <Ipam>::open(&file, &[]).unwrap();
     assert!(matches!(none.allocate(&uid("a"), at(0)), Err(CniError::NoCidr)));
 }
 

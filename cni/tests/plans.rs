@@ -1,6 +1,6 @@
 //! The plan as a table: what is seen, what is to be done.
 
-use orlop_cni::{Action, GATEWAY_V4, HostSide, LinkNames, Observed, PodSide, Wanted, plan};
+use orlop_cni::{Action, GATEWAY_V4, HostSide, LinkNames, Observed, PodSide, Wanted, default_routes, plan};
 use orlop_model::{Ifindex, PodUid};
 use std::net::IpAddr;
 
@@ -10,8 +10,12 @@ fn ip() -> IpAddr {
     POD.parse().unwrap()
 }
 
+fn default_route() -> ipnet::IpNet {
+    "0.0.0.0/0".parse().unwrap()
+}
+
 fn wanted() -> Wanted {
-    Wanted { names: LinkNames::of(&PodUid::new("a").unwrap()), addresses: vec![ip()], mtu: 1500 }
+    Wanted { names: LinkNames::of(&PodUid::new("a").unwrap()), addresses: vec![ip()], routes: default_routes(&[ip()]), mtu: 1500 }
 }
 
 /// Everything as it should be.
@@ -31,9 +35,10 @@ fn whole() -> Observed {
             index: Ifindex::new(2).unwrap(),
             peer: Some(7),
             mac: Some(names.pod_mac),
+            mtu: 1500,
             up: true,
             addresses: [ip()].into(),
-            gateways: [GATEWAY_V4].into(),
+            routes: [default_route()].into(),
             neighbours: [(GATEWAY_V4, names.host_mac)].into(),
         }),
         loopback_up: true,
@@ -50,7 +55,7 @@ fn all() -> Vec<Action> {
         Action::RaisePod,
         Action::PodAddress(ip()),
         Action::PodNeighbour(GATEWAY_V4),
-        Action::PodDefaultRoute(GATEWAY_V4),
+        Action::PodRoute(default_route()),
     ]
 }
 
@@ -79,9 +84,9 @@ fn only_what_is_missing_is_done() {
     check("host neighbour", |host, _| host.neighbours.clear(), &[Action::HostNeighbour(ip())]);
     check("host down", |host, _| host.up = false, &[Action::RaiseHost, Action::HostRoute(ip())]);
     check("pod address", |_, pod| pod.addresses.clear(), &[Action::PodAddress(ip())]);
-    check("pod route", |_, pod| pod.gateways.clear(), &[Action::PodDefaultRoute(GATEWAY_V4)]);
+    check("pod route", |_, pod| pod.routes.clear(), &[Action::PodRoute(default_route())]);
     check("pod neighbour", |_, pod| pod.neighbours.clear(), &[Action::PodNeighbour(GATEWAY_V4)]);
-    check("pod down", |_, pod| pod.up = false, &[Action::RaisePod, Action::PodDefaultRoute(GATEWAY_V4)]);
+    check("pod down", |_, pod| pod.up = false, &[Action::RaisePod, Action::PodRoute(default_route())]);
 }
 
 #[test]

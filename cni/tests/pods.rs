@@ -1,6 +1,6 @@
 //! Pods on the wire, in namespaces of the test's own: real TCP between them.
 
-use orlop_cni::{AttachRequest, Attached, PodNetwork, Wanted, plan};
+use orlop_cni::{AttachRequest, Attached, PodNetwork, Wanted, default_routes, plan};
 use orlop_kernel::{Address, Mac, Netlink, Netns, Request, VethPair, read_sysctl};
 use orlop_model::PodUid;
 use std::io::{Read, Write};
@@ -112,7 +112,8 @@ async fn attaching_again_changes_nothing() {
     let pod = world.pod("again", &["10.1.0.2", "fd00::2"]).await;
     let observed = world.network.observe(&pod.request.uid, &pod.request.netns).await.unwrap();
     let names = orlop_cni::LinkNames::of(&pod.request.uid);
-    let wanted = Wanted { names, addresses: pod.request.addresses.clone(), mtu: MTU };
+    let routes = default_routes(&pod.request.addresses);
+    let wanted = Wanted { names, addresses: pod.request.addresses.clone(), routes, mtu: MTU };
     assert_eq!(plan(&wanted, &observed), []);
     assert_eq!(world.network.attach(&pod.request).await.unwrap(), pod.attached);
     echo(&world.node, &pod.request.netns, "10.1.0.2");
