@@ -6,15 +6,15 @@
 
 mod checksum;
 mod maps;
+mod neighbour;
 mod packet;
 mod reply;
 
-use aya_ebpf::bindings::TC_ACT_SHOT;
 use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::Array;
 use aya_ebpf::programs::TcContext;
 
-use packet::{ETH_HEADER_LEN, Ip, Packet};
+use packet::{ETH_HEADER_LEN, Packet};
 
 /// What the test passes to the function under test.
 #[repr(C)]
@@ -30,6 +30,8 @@ pub struct Arguments {
 #[map]
 static ARGUMENTS: Array<Arguments> = Array::with_max_entries(1, 0);
 
+/// TCX_NEXT: the function had nothing to do.
+const NEXT: i32 = -1;
 /// The programs' answer where the packet could not be read.
 const UNREAD: i32 = 100;
 
@@ -51,6 +53,16 @@ pub fn refuse(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn too_big(ctx: TcContext) -> i32 {
     with(&ctx, |packet, arguments| reply::too_big(&ctx, packet, arguments.number))
+}
+
+#[classifier]
+pub fn arp(ctx: TcContext) -> i32 {
+    ARGUMENTS.get(0).and_then(|arguments| neighbour::answer_arp(&ctx, arguments.mac)).unwrap_or(NEXT)
+}
+
+#[classifier]
+pub fn solicitation(ctx: TcContext) -> i32 {
+    with(&ctx, |packet, arguments| neighbour::answer_solicitation(&ctx, packet, arguments.mac).unwrap_or(NEXT))
 }
 
 /// The kernel's licence check, as in the programs that ship.

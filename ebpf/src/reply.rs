@@ -87,21 +87,29 @@ fn hollow(ctx: &TcContext, gone: u32, len: u32) -> bool {
 }
 
 #[inline(always)]
-fn store<const N: usize>(ctx: &TcContext, offset: u32, words: &[u32; N]) -> bool {
+pub fn store<const N: usize>(ctx: &TcContext, offset: u32, words: &[u32; N]) -> bool {
     let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
     // SAFETY: the bytes of a local value; the kernel bounds the offset.
     unsafe { bpf_skb_store_bytes(packet::skb(ctx), offset, words.as_ptr().cast(), 4 * N as u32, flags) == 0 }
 }
 
-/// Swaps the hardware addresses and sends the frame back.
+/// A hardware address as it stands in memory: a word of four bytes and one of two.
+pub type Mac = [u32; 2];
+
 #[inline(always)]
-pub fn send_back(ctx: &TcContext) -> i32 {
-    let Ok(macs) = packet::load::<_, 12>(ctx, 0) else { return TC_ACT_SHOT };
-    let [a, b, c] = [packet::word(&macs, 0), packet::word(&macs, 4), packet::word(&macs, 8)];
-    let swapped = [b >> 16 | c << 16, c >> 16 | a << 16, a >> 16 | b << 16];
+pub fn mac(mac: [u8; 6]) -> Mac {
+    let first = u32::from_ne_bytes([mac[0], mac[1], mac[2], mac[3]]);
+    [first, u32::from(mac[4]) | u32::from(mac[5]) << 8]
+}
+
+/// Addresses the frame, when it is `ready`, and sends it out of the device that it
+/// came in by. The verdict.
+#[inline(always)]
+pub fn sent(ctx: &TcContext, ready: bool, to: Mac, from: Mac) -> i32 {
+    let macs = [to[0], to[1] | from[0] << 16, from[0] >> 16 | from[1] << 16];
     // SAFETY: twelve bytes of a local value; the context is the kernel's own.
     unsafe {
-        if bpf_skb_store_bytes(packet::skb(ctx), 0, swapped.as_ptr().cast(), 12, 0) != 0 {
+        if !ready || bpf_skb_store_bytes(packet::skb(ctx), 0, macs.as_ptr().cast(), 12, 0) != 0 {
             return TC_ACT_SHOT;
         }
         bpf_redirect((*packet::skb(ctx)).ifindex, 0) as i32
@@ -109,8 +117,10 @@ pub fn send_back(ctx: &TcContext) -> i32 {
 }
 
 #[inline(always)]
-fn sent(ctx: &TcContext, ready: bool) -> i32 {
-    if ready { send_back(ctx) } else { TC_ACT_SHOT }
+fn sent_back(ctx: &TcContext, ready: bool) -> i32 {
+    let Ok(macs) = packet::load::<_, 12>(ctx, 0) else { return TC_ACT_SHOT };
+    let [a, b, c] = [packet::word(&macs, 0), packet::word(&macs, 4), packet::word(&macs, 8)];
+    sent(ctx, ready, [b >> 16 | c << 16, c >> 16], [a, b & 0xffff])
 }
 
 /// An IPv4 header's words, from the packet's destination to its source.
@@ -181,7 +191,7 @@ fn reset(ctx: &TcContext, packet: &Packet) -> i32 {
     } else {
         store(ctx, ETH_HEADER_LEN, &header_v6(packet, TCP, TCP_LEN))
     };
-    sent(ctx, headed && store(ctx, ETH_HEADER_LEN + header_len, &reset))
+    sent_back(ctx, headed && store(ctx, ETH_HEADER_LEN + header_len, &reset))
 }
 
 #[inline(always)]
@@ -192,7 +202,7 @@ fn error_v4(ctx: &TcContext, packet: &Packet, kind: u32, code: u32, more: u32) -
     let Some((quote, quoted)) = quote(ctx, packet, V4_LEN + ICMP_LEN, QUOTE_V4_MAX) else { return TC_ACT_SHOT };
     let icmp = icmp_header(kind, code, more, quoted);
     let header = header_v4(packet, ICMP, ICMP_TOS, ICMP_LEN + quote);
-    sent(ctx, store(ctx, ETH_HEADER_LEN, &header) && store(ctx, ETH_HEADER_LEN + V4_LEN, &icmp))
+    sent_back(ctx, store(ctx, ETH_HEADER_LEN, &header) && store(ctx, ETH_HEADER_LEN + V4_LEN, &icmp))
 }
 
 #[inline(always)]
@@ -207,7 +217,7 @@ fn error_v6(ctx: &TcContext, packet: &Packet, kind: u32, code: u32, more: u32) -
     let Some((quote, quoted)) = quote(ctx, packet, V6_LEN + ICMP_LEN, QUOTE_V6_MAX) else { return TC_ACT_SHOT };
     let icmp = icmp_header(kind, code, more, quoted + pseudo(packet, ICMPV6, ICMP_LEN + quote));
     let header = header_v6(packet, ICMPV6, ICMP_LEN + quote);
-    sent(ctx, store(ctx, ETH_HEADER_LEN, &header) && store(ctx, ETH_HEADER_LEN + V6_LEN, &icmp))
+    sent_back(ctx, store(ctx, ETH_HEADER_LEN, &header) && store(ctx, ETH_HEADER_LEN + V6_LEN, &icmp))
 }
 
 #[inline(always)]

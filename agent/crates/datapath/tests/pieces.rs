@@ -7,5 +7,7 @@ mod build;
 #[path = "world/frame.rs"]
 #[allow(dead_code, reason = "shared with the tests of whole programs")]
 mod frame;
+#[path = "pieces/neighbour.rs"]
+mod neighbour;
 #[path = "pieces/reply.rs"]
 mod reply;

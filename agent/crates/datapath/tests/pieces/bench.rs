@@ -1,12 +1,14 @@
 //! The test programs' object, one program at a time, on frames for the loopback
 //! device of the test's own namespace: it is never attached, nothing leaves.
 
-use aya::maps::{Array, MapData};
+use aya::maps::{Array, HashMap, MapData};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader, Pod};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/orlop-ebpf-pieces.o"));
 
+/// The function had nothing to do with the frame.
+pub const NEXT: i32 = -1;
 pub const SHOT: i32 = 2;
 pub const REDIRECT: i32 = 7;
 /// `PACKET_HOST` is what the kernel makes of a frame to the loopback's address.
@@ -50,6 +52,11 @@ impl Piece {
         let mut map: Array<&mut MapData, Arguments> = self.object.map_mut("ARGUMENTS").unwrap().try_into().unwrap();
         map.set(0, arguments, 0).unwrap();
         self
+    }
+
+    /// `PODS`, whose values no leaf reads.
+    pub fn pods(&mut self) -> HashMap<&mut MapData, [u8; 16], [u8; 16]> {
+        self.object.map_mut("PODS").unwrap().try_into().unwrap()
     }
 
     /// Verdict and frame after a run.

@@ -2,10 +2,18 @@
 
 use std::net::IpAddr;
 
-pub use crate::frame::{checksum, octets};
+use crate::frame::{checksum, octets};
 
 pub fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
+}
+
+/// Sixteen bytes, IPv4 mapped.
+pub fn mapped(addr: IpAddr) -> [u8; 16] {
+    match addr {
+        IpAddr::V4(addr) => addr.to_ipv6_mapped().octets(),
+        IpAddr::V6(addr) => addr.octets(),
+    }
 }
 
 pub fn ethernet(dst: [u8; 6], src: [u8; 6], packet: &[u8]) -> Vec<u8> {
