@@ -10,6 +10,7 @@ mod ebpf;
 mod setup;
 mod suite;
 mod tally;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,8 @@ enum Verb {
     Test(suite::Args),
     /// Measure release builds beside their peers and print ratios.
     Bench(bench::Args),
+    /// Run kernel tests under another kernel, in a virtual machine.
+    Vm(vm::Args),
 }
 
 fn run(verb: Verb) -> Result<bool> {
@@ -47,6 +50,7 @@ fn run(verb: Verb) -> Result<bool> {
         Verb::Demo(args) => demo::run(&args),
         Verb::Test(args) => suite::run(&args),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Vm(args) => vm::run(&args),
     }
 }
 
