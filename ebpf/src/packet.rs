@@ -138,6 +138,19 @@ pub fn skb<C: EbpfContext>(ctx: &C) -> *mut __sk_buff {
     ctx.as_ptr().cast()
 }
 
+/// The same value, of which the verifier no longer knows anything: it goes on from
+/// all paths that lead here as from one. Without it the ways through a chain of
+/// headers multiply with all that follows.
+#[inline(always)]
+pub fn opaque<C: EbpfContext>(ctx: &C, value: u32) -> u32 {
+    // SAFETY: the context is the kernel's own, and the field stays the same. Volatile,
+    // so that the compiler does not see that.
+    unsafe {
+        let ifindex = &raw const (*skb(ctx)).ifindex;
+        value ^ ifindex.read_volatile() ^ ifindex.read_volatile()
+    }
+}
+
 /// Length, interface index and ethertype (network order) of the packet.
 #[inline(always)]
 pub fn facts<C: EbpfContext>(ctx: &C) -> (u32, u32, u16) {
@@ -217,7 +230,7 @@ pub fn parse_v6<C: EbpfContext>(ctx: &C, l3: u32) -> Result<Packet, DropReason> 
             _ => (u32::from(header.0[1]) + 1) * 8,
         };
         proto = header.0[0];
-        l4 += len;
+        l4 = opaque(ctx, l4 + len);
         if !first {
             break;
         }
