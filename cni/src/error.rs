@@ -88,9 +88,9 @@ pub enum CniError {
     #[error("{whose}: {link} in network namespace {netns}")]
     PodSide {
         /// Whose.
-        whose: String,
+        whose: Box<str>,
         /// The pod side's name.
-        link: String,
+        link: Box<str>,
         /// Inode of its namespace.
         netns: u64,
         /// Why.

@@ -191,7 +191,9 @@ fn read<H: DeserializeOwned>(file: &Path) -> Result<Record<H>, CniError> {
         Ok(bytes) => {
             serde_json::from_slice(&bytes).map_err(|source| CniError::DamagedLeases { file: file.to_owned(), source })
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Record { leases: Vec::new(), resting: BTreeMap::new(), last: Vec::new() }),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Ok(Record { leases: Vec::new(), resting: BTreeMap::new(), last: Vec::new() })
+        }
         Err(source) => Err(CniError::ReadLeases { file: file.to_owned(), source }),
     }
 }

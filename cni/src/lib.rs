@@ -23,6 +23,7 @@ mod network;
 mod observe;
 mod peers;
 mod plan;
+mod plugin;
 mod pool;
 mod wire;
 
@@ -37,4 +38,5 @@ pub use peers::{
     WantedPeers, WantedRoute, Way, plan_peers, vtep_mac, wanted_peers,
 };
 pub use plan::{Action, GATEWAY_V4, GATEWAY_V6, HostSide, Observed, PodSide, Wanted, default_routes, plan};
+pub use plugin::{Code, Failure, plugin_versions, run_plugin};
 pub use pool::{AddressPool, REUSE_AFTER_SECS};

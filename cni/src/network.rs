@@ -30,12 +30,7 @@ impl AttachRequest {
             routes: default_routes(&self.addresses),
             mtu: self.mtu,
         };
-        Wire {
-            whose: format!("pod {}", self.uid),
-            alias: self.uid.to_string(),
-            netns: self.netns.clone(),
-            wanted,
-        }
+        Wire { whose: format!("pod {}", self.uid), alias: self.uid.to_string(), netns: self.netns.clone(), wanted }
     }
 }
 

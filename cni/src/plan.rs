@@ -129,6 +129,12 @@ impl Observed {
         let joined = host.peer == Some(pod.index.get()) && pod.peer == Some(host.index.get());
         joined.then_some((host, pod))
     }
+
+    /// Both sides are there and are the two ends of one veth.
+    #[must_use]
+    pub fn are_paired(&self) -> bool {
+        self.paired().is_some()
+    }
 }
 
 /// The steps from what is seen to what is wanted; none when it is so.

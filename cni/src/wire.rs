@@ -28,8 +28,8 @@ impl Wire {
 
     fn pod_error(&self, source: KernelError) -> CniError {
         CniError::PodSide {
-            whose: self.whose.clone(),
-            link: self.wanted.names.pod.clone(),
+            whose: self.whose.as_str().into(),
+            link: self.wanted.names.pod.as_str().into(),
             netns: self.netns.id().ino,
             source,
         }
@@ -60,7 +60,8 @@ impl Work<'_> {
     }
 
     pub(crate) fn observe(&self) -> Result<Observed, CniError> {
-        let host = observe::host_side(&mut self.network.netlink(), self.names()).map_err(|e| self.wire.host_error(e))?;
+        let host =
+            observe::host_side(&mut self.network.netlink(), self.names()).map_err(|e| self.wire.host_error(e))?;
         let mut observed = Observed { host, ..Observed::default() };
         let mut netlink = Netlink::open_in(&self.wire.netns).map_err(|error| self.wire.pod_error(error))?;
         observe::pod_side(&mut netlink, self.names(), &mut observed).map_err(|error| self.wire.pod_error(error))?;
@@ -112,7 +113,8 @@ impl Work<'_> {
             }
         }
         let made = self.network.netlink().apply_then_link(requests, &self.names().host);
-        let link = made.map_err(|error| self.wire.host_error(error))?.ok_or_else(|| self.wire.gone(&self.names().host))?;
+        let link =
+            made.map_err(|error| self.wire.host_error(error))?.ok_or_else(|| self.wire.gone(&self.names().host))?;
         Ok(link.index)
     }
 
@@ -155,10 +157,14 @@ impl Work<'_> {
                 _ => {}
             }
         }
-        let Some(link) = netlink.apply_then_link(first, &self.names().pod)?.map(|link| link.index) else { return Ok(None) };
+        let Some(link) = netlink.apply_then_link(first, &self.names().pod)?.map(|link| link.index) else {
+            return Ok(None);
+        };
         let requests = actions.iter().filter_map(|action| match *action {
             Action::PodAddress(ip) => Some(Request::put_address(Address { link, ip, prefix: whole(ip) })),
-            Action::PodNeighbour(ip) => Some(Request::put_neighbour(Neighbour { link, ip, mac: self.names().host_mac })),
+            Action::PodNeighbour(ip) => {
+                Some(Request::put_neighbour(Neighbour { link, ip, mac: self.names().host_mac }))
+            }
             Action::PodRoute(to) => Some(Request::put_route(Route {
                 destination: (to.addr(), to.prefix_len()),
                 gateway: Some(gateway_of(to.addr())),

@@ -15,7 +15,12 @@ fn default_route() -> ipnet::IpNet {
 }
 
 fn wanted() -> Wanted {
-    Wanted { names: LinkNames::of(&PodUid::new("a").unwrap()), addresses: vec![ip()], routes: default_routes(&[ip()]), mtu: 1500 }
+    Wanted {
+        names: LinkNames::of(&PodUid::new("a").unwrap()),
+        addresses: vec![ip()],
+        routes: default_routes(&[ip()]),
+        mtu: 1500,
+    }
 }
 
 /// Everything as it should be.
