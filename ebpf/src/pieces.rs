@@ -5,7 +5,9 @@
 #![allow(dead_code, reason = "each leaf uses its part of the shared modules")]
 
 mod checksum;
+mod icmp;
 mod maps;
+mod nat;
 mod neighbour;
 mod packet;
 mod reply;
@@ -14,7 +16,8 @@ use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::Array;
 use aya_ebpf::programs::TcContext;
 
-use packet::{ETH_HEADER_LEN, Packet};
+use nat::Side;
+use packet::{ETH_HEADER_LEN, Ip, Packet};
 
 /// What the test passes to the function under test.
 #[repr(C)]
@@ -27,13 +30,41 @@ pub struct Arguments {
     pub side: u32,
 }
 
+impl Arguments {
+    #[inline(always)]
+    fn side(&self) -> Side {
+        if self.side == 0 { Side::Source } else { Side::Destination }
+    }
+
+    #[inline(always)]
+    fn end(&self) -> (Ip, u16) {
+        (Ip::from_bytes(&self.addr), u16::from_ne_bytes(self.port))
+    }
+}
+
+/// What a function has read.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Read {
+    pub src: [u8; 16],
+    pub dst: [u8; 16],
+    pub src_port: [u8; 2],
+    pub dst_port: [u8; 2],
+    pub proto: u32,
+}
+
 #[map]
 static ARGUMENTS: Array<Arguments> = Array::with_max_entries(1, 0);
+
+#[map]
+static RESULT: Array<Read> = Array::with_max_entries(1, 0);
 
 /// TCX_NEXT: the function had nothing to do.
 const NEXT: i32 = -1;
 /// The programs' answer where the packet could not be read.
 const UNREAD: i32 = 100;
+/// … and where the function refused it.
+const BAD: i32 = 101;
 
 #[inline(always)]
 fn with(ctx: &TcContext, work: impl FnOnce(&mut Packet, &Arguments) -> i32) -> i32 {
@@ -63,6 +94,38 @@ pub fn arp(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn solicitation(ctx: TcContext) -> i32 {
     with(&ctx, |packet, arguments| neighbour::answer_solicitation(&ctx, packet, arguments.mac).unwrap_or(NEXT))
+}
+
+#[inline(always)]
+fn read(packet: &Packet) -> Option<()> {
+    let result = RESULT.get_ptr_mut(0)?;
+    let (src_port, dst_port) = (packet.src_port.to_ne_bytes(), packet.dst_port.to_ne_bytes());
+    let (src, dst) = (packet.src.bytes(), packet.dst.bytes());
+    // SAFETY: an array's element, and one test runs at a time.
+    unsafe { *result = Read { src, dst, src_port, dst_port, proto: packet.proto.into() } };
+    Some(())
+}
+
+#[classifier]
+pub fn quoted(ctx: TcContext) -> i32 {
+    with(&ctx, |packet, _| match icmp::quoted(&ctx, packet) {
+        Ok(quoted) => read(&quoted).map_or(UNREAD, |()| NEXT),
+        Err(_) => BAD,
+    })
+}
+
+#[classifier]
+pub fn rewrite_quoted(ctx: TcContext) -> i32 {
+    with(&ctx, |packet, arguments| {
+        let Ok(mut quoted) = icmp::quoted(&ctx, packet) else { return BAD };
+        let (side, to) = (arguments.side(), arguments.end());
+        let mut done = icmp::rewrite_quoted(&ctx, packet, &mut quoted, side, to);
+        if arguments.number == 1 {
+            let other = if side == Side::Source { Side::Destination } else { Side::Source };
+            done = done.and_then(|()| icmp::rewrite_outer(&ctx, packet, other, to.0));
+        }
+        if done.is_ok() { NEXT } else { BAD }
+    })
 }
 
 /// The kernel's licence check, as in the programs that ship.

@@ -7,6 +7,8 @@ mod build;
 #[path = "world/frame.rs"]
 #[allow(dead_code, reason = "shared with the tests of whole programs")]
 mod frame;
+#[path = "pieces/icmp.rs"]
+mod icmp;
 #[path = "pieces/neighbour.rs"]
 mod neighbour;
 #[path = "pieces/reply.rs"]

@@ -9,6 +9,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/or
 
 /// The function had nothing to do with the frame.
 pub const NEXT: i32 = -1;
+/// The function refused the frame.
+pub const BAD: i32 = 101;
 pub const SHOT: i32 = 2;
 pub const REDIRECT: i32 = 7;
 /// `PACKET_HOST` is what the kernel makes of a frame to the loopback's address.
@@ -25,8 +27,20 @@ pub struct Arguments {
     pub side: u32,
 }
 
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Read {
+    pub src: [u8; 16],
+    pub dst: [u8; 16],
+    pub src_port: [u8; 2],
+    pub dst_port: [u8; 2],
+    pub proto: u32,
+}
+
 // SAFETY: plain bytes without padding.
 unsafe impl Pod for Arguments {}
+// SAFETY: as above.
+unsafe impl Pod for Read {}
 
 pub struct Piece {
     object: Ebpf,
@@ -54,6 +68,12 @@ impl Piece {
         self
     }
 
+    /// What the last run has read.
+    pub fn result(&mut self) -> Read {
+        let map: Array<&mut MapData, Read> = self.object.map_mut("RESULT").unwrap().try_into().unwrap();
+        map.get(&0, 0).unwrap()
+    }
+
     /// `PODS`, whose values no leaf reads.
     pub fn pods(&mut self) -> HashMap<&mut MapData, [u8; 16], [u8; 16]> {
         self.object.map_mut("PODS").unwrap().try_into().unwrap()
@@ -70,7 +90,13 @@ impl Piece {
         (result.return_value as i32, out)
     }
 
-    /// The frame comes out as `wanted`, or is dropped.
+    /// The frame goes on as `wanted`.
+    pub fn check_next(&mut self, frame: &[u8], wanted: &[u8]) {
+        let (verdict, bytes) = self.run(frame);
+        assert_eq!((verdict, hex(&bytes)), (NEXT, hex(wanted)), "{}", self.name);
+    }
+
+    /// The frame comes back as `wanted`, or is dropped.
     pub fn check(&mut self, frame: &[u8], wanted: Option<&[u8]>) {
         let (verdict, bytes) = self.run(frame);
         match wanted {

@@ -54,3 +54,16 @@ pub fn icmp(tos: u8, hops: u8, src: IpAddr, dst: IpAddr, mut body: Vec<u8>) -> V
     body[2..4].copy_from_slice(&sum);
     v6(58, hops, src, dst, &body)
 }
+
+/// The IPv4 packet with `words` words of options that say nothing.
+pub fn with_options(packet: &[u8], words: usize) -> Vec<u8> {
+    const NO_OPERATION: u8 = 1;
+    let mut header = [&packet[..20], &vec![NO_OPERATION; 4 * words]].concat();
+    header[0] += words as u8;
+    let len = u16::from_be_bytes([packet[2], packet[3]]) + 4 * words as u16;
+    header[2..4].copy_from_slice(&len.to_be_bytes());
+    header[10..12].copy_from_slice(&[0; 2]);
+    let sum = checksum(&header);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    [header, packet[20..].to_vec()].concat()
+}

@@ -54,7 +54,7 @@ impl Frame {
         Self { dst: dst.parse().unwrap(), ..self }
     }
 
-    fn transport(&self) -> Vec<u8> {
+    pub fn transport(&self) -> Vec<u8> {
         let ports = [self.src.port().to_be_bytes(), self.dst.port().to_be_bytes()].concat();
         let mut bytes = if self.proto == 6 {
             let header =
