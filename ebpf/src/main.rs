@@ -3,6 +3,7 @@
 #![no_std]
 #![no_main]
 
+mod checksum;
 mod counter;
 mod flow;
 mod learn;
@@ -14,6 +15,7 @@ mod pod;
 mod service;
 mod socket;
 mod udp;
+mod xdp;
 
 /// The kernel's licence check: helpers such as `bpf_ktime_get_ns` want a
 /// GPL-compatible one. The source is Apache-2.0, offered as dual for this check.

@@ -40,7 +40,7 @@ fn ensure(
         Pinned::Stale => unpin_link(path)?,
         Pinned::Absent => {}
     }
-    let link = sys::link_create(program, target, attach_type)?;
+    let link = sys::link_create(program, target, attach_type, 0)?;
     sys::pin(link.as_fd(), path)
 }
 

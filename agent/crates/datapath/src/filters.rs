@@ -19,7 +19,7 @@ const PRIORITY: u16 = 100;
 fn places(device: Ifindex) -> impl Iterator<Item = (Program, FilterPlace)> {
     Program::ALL.iter().filter_map(move |&program| match program.hook() {
         Hook::Pod(hook) => Some((program, FilterPlace { device, hook, priority: PRIORITY })),
-        Hook::Cgroup(_) | Hook::Uplink(_) => None,
+        Hook::Cgroup(_) | Hook::Uplink(_) | Hook::Xdp => None,
     })
 }
 

@@ -25,6 +25,7 @@ mod program;
 mod sys;
 mod table;
 mod tables;
+mod xdp;
 
 pub use counters::{PodCounters, ServiceBackend, ServiceCounters};
 pub use error::Error;
@@ -33,3 +34,4 @@ pub use orlop_ebpf_abi::{DropReason, Traffic};
 pub use pods::PodAttachment;
 pub use program::{Hook, Program};
 pub use tables::ApplyReport;
+pub use xdp::Acceleration;

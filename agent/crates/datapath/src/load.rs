@@ -186,6 +186,7 @@ fn load_program(object: &mut aya::Ebpf, program: Program) -> Result<OwnedFd, Err
         Loaded::CgroupSkb(loaded) => loaded.load(),
         Loaded::CgroupSock(loaded) => loaded.load(),
         Loaded::SchedClassifier(loaded) => loaded.load(),
+        Loaded::Xdp(loaded) => loaded.load(),
         _ => return Err(Error::Missing { what: "program", name: program.name() }),
     }
     .map_err(failed)?;

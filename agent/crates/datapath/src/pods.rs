@@ -78,8 +78,9 @@ impl Datapath {
     /// # Errors
     /// A pin that cannot be removed.
     pub fn detach_uplink(&self, device: Ifindex) -> Result<(), Error> {
-        self.detach_uplink_program(device, Program::UplinkIn)?;
-        self.detach_uplink_program(device, Program::UplinkOut)?;
+        for program in [Program::UplinkXdp, Program::UplinkIn, Program::UplinkOut] {
+            self.detach_uplink_program(device, program)?;
+        }
         self.device_counters.remove(&device.get())
     }
 

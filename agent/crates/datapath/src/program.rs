@@ -12,6 +12,8 @@ pub enum Hook {
     Pod(FilterHook),
     /// Every device with a node address, by `enum bpf_attach_type`.
     Uplink(u32),
+    /// The same devices, before the stack, when it is asked for.
+    Xdp,
 }
 
 /// `BPF_TCX_INGRESS`.
@@ -72,6 +74,7 @@ programs! {
     PodFrom "pod_from" Hook::Pod(FilterHook::Ingress), "clsact ingress, pod veth", "Checks the source, counts, and hands packets for local pods over with redirect_peer.";
     PodTo "pod_to" Hook::Pod(FilterHook::Egress), "clsact egress, pod veth", "Counts what the host's stack sends to the pod.";
     UplinkIn "uplink_in" Hook::Uplink(TCX_INGRESS), "tcx ingress, uplink", "Translates packets to NodePorts to a backend.";
+    UplinkXdp "uplink_xdp" Hook::Xdp, "XDP, uplink", "Sends packets of known flows to backends on other nodes on at once.";
     UplinkOut "uplink_out" Hook::Uplink(TCX_EGRESS), "tcx egress, uplink", "Translates the replies of NodePort backends back.";
 }
 

@@ -108,9 +108,8 @@ struct LinkCreateAttr {
 }
 
 /// Attaches a program; the link lives as long as its descriptor or its pin.
-pub fn link_create(program: BorrowedFd<'_>, target: u32, attach_type: u32) -> io::Result<OwnedFd> {
-    let mut attr =
-        LinkCreateAttr { prog_fd: program.as_raw_fd() as u32, target, attach_type, flags: 0, options: [0; 4] };
+pub fn link_create(program: BorrowedFd<'_>, target: u32, attach_type: u32, flags: u32) -> io::Result<OwnedFd> {
+    let mut attr = LinkCreateAttr { prog_fd: program.as_raw_fd() as u32, target, attach_type, flags, options: [0; 4] };
     bpf(BPF_LINK_CREATE, &mut attr).map(owned)
 }
 
