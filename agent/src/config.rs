@@ -1,6 +1,7 @@
 //! What the agent was told: flags over files over defaults.
 
 mod defaults;
+mod services;
 mod told;
 
 use crate::cli::AgentArgs;
@@ -10,6 +11,7 @@ use defaults::{default_monitor, default_net, default_node_ips};
 use ipnet::IpNet;
 use orlop_config::{Grade, KubeletConfiguration, Warning};
 use orlop_volume::NodeFiles;
+pub(crate) use services::ServiceConfig;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -64,6 +66,8 @@ pub(crate) struct Config {
     pub images: Option<PathBuf>,
     /// The monitor's executable.
     pub monitor: PathBuf,
+    /// How Services are served, and what leaves the cluster.
+    pub services: ServiceConfig,
     /// Name servers for `dnsPolicy: ClusterFirst`.
     pub cluster_dns: Vec<IpAddr>,
     /// Domain for it.
@@ -117,15 +121,16 @@ impl Config {
     }
 
     fn from_told(args: AgentArgs, told: Told) -> Result<Self> {
-        let Told { orlop: file, kubelet, flags, warnings } = told;
+        let Told { orlop: file, kubelet, proxy, flags, warnings } = told;
         let or = |flag: Option<PathBuf>, file: Option<PathBuf>, default: &str| {
             flag.or(file).unwrap_or_else(|| PathBuf::from(default))
         };
+        let bootstrap_kubeconfig = args.bootstrap_kubeconfig.or(flags.bootstrap_kubeconfig);
+        let kubeconfig = args.kubeconfig.or_else(|| file.kubeconfig.clone()).or(flags.kubeconfig);
+        let kubeconfig = kubeconfig.or_else(|| bootstrap_kubeconfig.is_some().then(|| KUBECONFIG.into()));
+        let services = ServiceConfig::of(args.services, &file, &proxy, kubeconfig.is_some())?;
         let said_ips = defaults::first_said([args.node_ip, file.node_ips, flags.node_ips.clone()]);
         let (node_ip_given, node_ips) = defaults::node_ips(said_ips, default_node_ips);
-        let bootstrap_kubeconfig = args.bootstrap_kubeconfig.or(flags.bootstrap_kubeconfig);
-        let kubeconfig = args.kubeconfig.or(file.kubeconfig).or(flags.kubeconfig);
-        let kubeconfig = kubeconfig.or_else(|| bootstrap_kubeconfig.is_some().then(|| KUBECONFIG.into()));
         // In a cluster the Node says which range is its own.
         let default_cidrs = || if kubeconfig.is_some() { Vec::new() } else { defaults::pod_cidrs(&kubelet) };
         let pod_cidrs = defaults::first_said([args.pod_cidr, file.pod_cidrs]).unwrap_or_else(default_cidrs);
@@ -157,6 +162,7 @@ impl Config {
             cgroup_root: or(args.cgroup_root.or(file.cgroup_root), kubelet.cgroup_root.clone(), "/"),
             bpf_dir: or(args.bpf_dir, file.bpf_dir, "/sys/fs/bpf/orlop"),
             images: args.images.or(file.images),
+            services,
             monitor: args.monitor.or(file.monitor).map_or_else(default_monitor, Ok)?,
             cluster_dns: defaults::first_said(dns).unwrap_or_default(),
             cluster_domain: file

@@ -247,8 +247,11 @@ fn puller(config: &Config, images: &ImageStore) -> Puller {
 }
 
 fn open_datapath(config: &Config, cgroups: &CgroupRoot) -> Result<Datapath> {
-    let settings =
-        orlop_datapath::Config { bpf_dir: config.bpf_dir.clone(), cgroup: cgroups.unified(), ..Default::default() };
+    let settings = orlop_datapath::Config {
+        bpf_dir: config.bpf_dir.clone(),
+        cgroup: cgroups.unified(),
+        map_entries: config.services.map_entries.clone(),
+    };
     let datapath = Datapath::open(&settings).context("load the eBPF programs")?;
     datapath.set_node_addrs(&config.node_ips).context("write the node's addresses")?;
     Ok(datapath)

@@ -1,5 +1,6 @@
 //! Flags of `orlop agent` and `orlop reset`.
 
+use super::service_args::ServiceArgs;
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -97,6 +98,8 @@ pub struct AgentArgs {
     /// Range that Services get addresses from [default: 10.96.0.0/16]
     #[arg(long, value_name = "CIDR")]
     pub service_cidr: Option<IpNet>,
+    #[command(flatten)]
+    pub services: ServiceArgs,
     /// Pods' volumes and plugins [default: /var/lib/kubelet]
     #[arg(long, value_name = "DIR")]
     pub root_dir: Option<PathBuf>,

@@ -27,6 +27,7 @@ mod output;
 mod ps;
 mod pull;
 mod quantity;
+mod service_args;
 mod services;
 mod since;
 mod streams;
@@ -36,6 +37,7 @@ mod tests;
 
 pub use agent::{AgentArgs, LogFormat};
 pub use join::JoinArgs;
+pub use service_args::ServiceArgs;
 
 use crate::api::{Request, Response};
 use args::{Cli, CompletionShell, Verb};

@@ -6,11 +6,11 @@ use std::fs;
 use tempfile::TempDir;
 
 const KUBELET: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
-const ORLOP: &str = "apiVersion: orlop.dev/v1alpha1\nkind: OrlopConfiguration\n";
+pub(super) const ORLOP: &str = "apiVersion: orlop.dev/v1alpha1\nkind: OrlopConfiguration\n";
 
 /// A machine with these files, and the configuration of an agent with these flags on it. `ROOT` in either is
 /// where the machine is.
-fn read(files: &[(&str, &str)], args: &[&str]) -> Result<Config> {
+pub(super) fn read(files: &[(&str, &str)], args: &[&str]) -> Result<Config> {
     let root = TempDir::new().unwrap();
     let here = root.path().to_str().unwrap();
     for (name, text) in files {

@@ -3,7 +3,8 @@
 use crate::cli::AgentArgs;
 use anyhow::Result;
 use orlop_config::{
-    DropIns, Grade, Inputs, Kubeadm, KubeletConfiguration, KubeletFlags, OrlopConfiguration, Source, Warning, load,
+    DropIns, Grade, Inputs, KubeProxyConfiguration, Kubeadm, KubeletConfiguration, KubeletFlags, OrlopConfiguration,
+    Source, Warning, load,
 };
 use std::path::Path;
 
@@ -14,6 +15,7 @@ const COMMAND_LINE: &str = "the command line";
 pub(super) struct Told {
     pub orlop: OrlopConfiguration,
     pub kubelet: KubeletConfiguration,
+    pub proxy: KubeProxyConfiguration,
     pub flags: KubeletFlags,
     pub warnings: Vec<Warning>,
 }
@@ -50,7 +52,7 @@ impl Told {
         let loaded = load(&Inputs { files, drop_ins: drop_ins.sources, flags: flags.clone() })?;
         warnings.extend(loaded.warnings);
         let orlop = loaded.orlop.unwrap_or_default();
-        Ok(Self { orlop, kubelet: loaded.kubelet, flags, warnings })
+        Ok(Self { orlop, kubelet: loaded.kubelet, proxy: loaded.proxy, flags, warnings })
     }
 }
 

@@ -34,6 +34,7 @@ mod proxy;
 mod proxy_fields;
 mod quantity;
 mod reserved;
+mod service;
 mod source;
 mod taint;
 mod text;
@@ -51,7 +52,11 @@ pub use kubelet::{
 };
 pub use load::{Inputs, Loaded, kubelet_fields, load, proxy_fields};
 pub use orlop::OrlopConfiguration;
-pub use proxy::{KubeProxyConfiguration, NodePortAddresses};
+pub use proxy::{IpTables, KubeProxyConfiguration, ProxyMode};
 pub use reserved::ReservedResources;
+pub use service::{
+    HealthzAddress, Interval, LoadBalancing, MaglevTableSize, NodePortAddresses, NodePortMode, ServicesConfiguration,
+    SnatPorts, ValueError,
+};
 pub use source::{DropIns, Source};
 pub use taint::parse_taints;

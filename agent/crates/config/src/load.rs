@@ -12,6 +12,7 @@ use crate::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// Every field of KubeletConfiguration, in the order of the type.
@@ -184,6 +185,12 @@ fn kubelet(mut value: Value, origin: &Path) -> Result<KubeletConfiguration, Conf
 }
 
 fn proxy(mut value: Value, origin: &Path) -> Result<KubeProxyConfiguration, ConfigError> {
+    // kube-proxy listens in the family of its bindAddress.
+    let own_v6 =
+        value["bindAddress"].as_str().and_then(|text| text.parse().ok()).is_some_and(|ip: IpAddr| ip.is_ipv6());
+    if own_v6 && value["healthzBindAddress"].as_str().is_none_or(str::is_empty) {
+        value["healthzBindAddress"] = json!("[::]:10256");
+    }
     fill_defaults(PROXY_FIELDS, &mut value);
     typed(value, DocumentKind::Proxy, origin)
 }

@@ -1,7 +1,9 @@
 //! OrlopConfiguration: what only Orlop has.
 
+use crate::ServicesConfiguration;
 use ipnet::IpNet;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -49,4 +51,15 @@ pub struct OrlopConfiguration {
     pub container_log_max_size: Option<u64>,
     /// Log files kept a container.
     pub container_log_max_files: Option<u32>,
+    /// How Services are served.
+    #[serde(default)]
+    pub services: ServicesConfiguration,
+    /// Connections that pods open to addresses outside the cluster get the node's address.
+    pub masquerade: Option<bool>,
+    /// What pods reach with their own address, besides all nodes' pods.
+    #[serde(default, rename = "nonMasqueradeCIDRs")]
+    pub non_masquerade_cidrs: Vec<IpNet>,
+    /// Entries of an eBPF map by its name, where the default does not fit.
+    #[serde(default)]
+    pub map_entries: BTreeMap<String, u32>,
 }

@@ -1,13 +1,12 @@
 //! KubeProxyConfiguration as far as Orlop carries it.
 
-use crate::text;
+use crate::service::{HEALTHZ_PORT, listen, network};
+use crate::{NodePortAddresses, text};
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-/// Port of the health check where an address has none.
-const HEALTHZ_PORT: u16 = 10256;
 /// Port of the metrics where an address has none.
 const METRICS_PORT: u16 = 10249;
 
@@ -24,27 +23,44 @@ pub struct KubeProxyConfiguration {
     /// Addresses of all pods of the cluster, at most one range a family.
     #[serde(rename = "clusterCIDR", deserialize_with = "cidrs")]
     pub cluster_cidrs: Vec<IpNet>,
+    /// Which rules kube-proxy would write; it decides where node ports answer when nothing says it.
+    pub mode: ProxyMode,
     /// Where node ports answer.
-    #[serde(deserialize_with = "node_port_addresses")]
     pub node_port_addresses: NodePortAddresses,
+    /// What only mode iptables has.
+    pub iptables: IpTables,
 }
 
-/// `nodePortAddresses`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum NodePortAddresses {
-    /// On every address of the node.
-    #[default]
-    All,
-    /// `primary`: on the Node's own addresses.
-    Primary,
-    /// On addresses within these.
-    Within(Vec<IpNet>),
+impl KubeProxyConfiguration {
+    /// Where node ports answer. Where nothing was said, kube-proxy of mode nftables keeps to the
+    /// Node's own addresses; the other modes serve all.
+    #[must_use]
+    pub fn node_ports(&self) -> NodePortAddresses {
+        match (&self.node_port_addresses, self.mode) {
+            (NodePortAddresses::All, ProxyMode::Nftables) => NodePortAddresses::Primary,
+            (said, _) => said.clone(),
+        }
+    }
 }
 
-/// `ADDRESS:PORT`, or an address alone.
-fn listen(text: &str, port: u16) -> Result<SocketAddr, String> {
-    let alone = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port));
-    text.parse().or_else(|_| alone()).map_err(|_| format!("{text:?} must be an address such as 0.0.0.0:{port}"))
+/// `mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyMode {
+    /// `iptables`.
+    Iptables,
+    /// `ipvs`.
+    Ipvs,
+    /// `nftables`.
+    Nftables,
+}
+
+/// `iptables`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IpTables {
+    /// Node ports answer on 127.0.0.0/8.
+    pub localhost_node_ports: bool,
 }
 
 fn healthz<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
@@ -55,27 +71,17 @@ fn metrics<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
     listen(&String::deserialize(from)?, METRICS_PORT).map_err(Error::custom)
 }
 
-fn parse(text: &str) -> Result<IpNet, String> {
-    text.trim().parse().map_err(|_| format!("{text:?} must be a network such as 10.244.0.0/16"))
-}
-
 fn cidrs<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
     let text = text::some(from)?.unwrap_or_default();
-    let list: Vec<IpNet> =
-        text.split(',').filter(|text| !text.is_empty()).map(parse).collect::<Result<_, _>>().map_err(Error::custom)?;
+    let list: Vec<IpNet> = text
+        .split(',')
+        .filter(|text| !text.is_empty())
+        .map(network)
+        .collect::<Result<_, _>>()
+        .map_err(Error::custom)?;
     match list.as_slice() {
         [] | [_] => Ok(list),
         [a, b] if a.addr().is_ipv4() != b.addr().is_ipv4() => Ok(list),
         _ => Err(Error::custom(format!("{text:?} must be at most one IPv4 and one IPv6 network"))),
     }
-}
-
-fn node_port_addresses<'de, D: Deserializer<'de>>(from: D) -> Result<NodePortAddresses, D::Error> {
-    let list: Vec<String> = text::list(from)?;
-    match list.as_slice() {
-        [] => Ok(NodePortAddresses::All),
-        [one] if one == "primary" => Ok(NodePortAddresses::Primary),
-        list => list.iter().map(|text| parse(text)).collect::<Result<_, _>>().map(NodePortAddresses::Within),
-    }
-    .map_err(Error::custom)
 }

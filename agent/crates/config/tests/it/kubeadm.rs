@@ -142,7 +142,7 @@ fn the_proxys_configuration_of_kubeadm() {
     let source = Source { path: "proxy.yaml".into(), text: PROXY.to_owned() };
     let loaded = load(&Inputs { files: vec![source], ..Inputs::default() }).unwrap();
     let told: Vec<_> = loaded.warnings.iter().map(|warning| warning.field.as_str()).collect();
-    let fields = ["clientConnection.kubeconfig", "metricsBindAddress", "clusterCIDR"];
+    let fields = ["clientConnection.kubeconfig", "metricsBindAddress"];
     assert_eq!(told, fields.map(|field| format!("KubeProxyConfiguration {field}")));
     let proxy = loaded.proxy;
     assert_eq!(proxy.cluster_cidrs[0].to_string(), "10.244.0.0/16");

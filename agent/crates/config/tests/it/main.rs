@@ -3,3 +3,4 @@
 mod fields;
 mod kubeadm;
 mod load;
+mod services;
