@@ -85,12 +85,10 @@ pub enum CniError {
         source: KernelError,
     },
     /// A step in the pod's namespace failed.
-    #[error("{whose}: {link} in network namespace {netns}")]
+    #[error("{end} in network namespace {netns}")]
     PodSide {
-        /// Whose.
-        whose: Box<str>,
-        /// The pod side's name.
-        link: Box<str>,
+        /// Whose, and its name.
+        end: Box<str>,
         /// Inode of its namespace.
         netns: u64,
         /// Why.

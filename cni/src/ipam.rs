@@ -117,7 +117,7 @@ impl<H: Clone + Ord + Serialize + DeserializeOwned> Ipam<H> {
         let families: BTreeSet<bool> = self.pools.iter().map(|pool| pool.cidr().addr().is_ipv4()).collect();
         match exhausted {
             Some(error) if given.len() < families.len() => Err(error),
-            _ => self.keep(pools, self.foreign.clone()).map(|()| given),
+            _ => self.keep(pools, self.foreign.clone()).map(|()| self.addresses(holder)),
         }
     }
 

@@ -27,12 +27,8 @@ impl Wire {
     }
 
     fn pod_error(&self, source: KernelError) -> CniError {
-        CniError::PodSide {
-            whose: self.whose.as_str().into(),
-            link: self.wanted.names.pod.as_str().into(),
-            netns: self.netns.id().ino,
-            source,
-        }
+        let end = format!("{}: {}", self.whose, self.wanted.names.pod).into_boxed_str();
+        CniError::PodSide { end, netns: self.netns.id().ino, source }
     }
 
     fn gone(&self, link: &str) -> CniError {

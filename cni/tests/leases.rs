@@ -196,3 +196,28 @@ fn what_cannot_be_written_is_not_given_out() {
     assert!(matches!(ipam.allocate(&uid("a"), at(0)), Err(CniError::WriteLeases { .. })));
     assert!(ipam.leases().is_empty());
 }
+
+#[test]
+fn addresses_that_are_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ipam = open(&dir.path().join("ipam.json"), "10.1.0.0/29 fd00::/64");
+    let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
+    let ask = |ipam: &mut Ipam, pod: &str, ips: &[&str]| {
+        let ips: Vec<IpAddr> = ips.iter().map(|text| ip(text)).collect();
+        ipam.allocate_asked(&uid(pod), &ips, at(0)).map(|given| text(&given))
+    };
+    assert_eq!(ask(&mut ipam, "a", &["fd00::77"]).unwrap(), "10.1.0.2 fd00::77");
+    assert_eq!(ask(&mut ipam, "a", &["fd00::77"]).unwrap(), "10.1.0.2 fd00::77");
+    assert!(matches!(ask(&mut ipam, "a", &["fd00::78"]), Err(CniError::HasOthers { .. })));
+    assert!(matches!(ask(&mut ipam, "b", &["10.1.0.3", "fd00::77"]), Err(CniError::Taken { .. })));
+    for outside in ["10.1.0.0", "10.1.0.1", "10.1.0.7", "10.2.0.2"] {
+        assert!(matches!(ask(&mut ipam, "b", &[outside]), Err(CniError::NotInRange { .. })), "{outside}");
+    }
+    assert_eq!(ipam.leases().len(), 2, "a refusal takes nothing");
+    // One that rests is given when it is asked for, and is skipped when it is the next in turn.
+    ipam.release(&uid("a"), at(0)).unwrap();
+    assert_eq!(ask(&mut ipam, "b", &["10.1.0.2"]).unwrap(), "10.1.0.2 fd00::2");
+    assert_eq!(ask(&mut ipam, "c", &["10.1.0.3"]).unwrap(), "10.1.0.3 fd00::3");
+    assert_eq!(ask(&mut ipam, "d", &[]).unwrap(), "10.1.0.4 fd00::4");
+    assert_eq!((ipam.pools()[0].available(at(0)), ipam.pools()[0].capacity()), (2, 5));
+}
