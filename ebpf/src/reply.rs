@@ -30,7 +30,7 @@ const ICMP_LEN: u32 = 8;
 const QUOTE_V4_MAX: u32 = 576 - V4_LEN - ICMP_LEN;
 /// The whole error fits the smallest IPv6 link (RFC 4443 2.4 c).
 const QUOTE_V6_MAX: u32 = 1280 - V6_LEN - ICMP_LEN;
-const CHUNK: u32 = 64;
+const CHUNK: u32 = 32;
 const CHUNKS_MAX: u32 = QUOTE_V6_MAX.div_ceil(CHUNK);
 
 /// Refuses the packet: a reset for TCP, else "port unreachable". The verdict is a
@@ -40,14 +40,14 @@ pub fn refuse(ctx: &TcContext, packet: &Packet) -> i32 {
     if packet.proto == TCP {
         return reset(ctx, packet);
     }
-    if packet.src.is_v4() { error_v4(ctx, packet, 3, 3, 0) } else { error_v6(ctx, packet, 1, 4, 0) }
+    error(ctx, packet, if packet.src.is_v4() { [3, 3] } else { [1, 4] }, 0)
 }
 
 /// Tells the sender that the packet does not fit a link of `mtu` bytes. The verdict
 /// is as with [`refuse`].
 #[inline(always)]
 pub fn too_big(ctx: &TcContext, packet: &Packet, mtu: u32) -> i32 {
-    if packet.src.is_v4() { error_v4(ctx, packet, 3, 4, mtu) } else { error_v6(ctx, packet, 2, 0, mtu) }
+    error(ctx, packet, if packet.src.is_v4() { [3, 4] } else { [2, 0] }, mtu)
 }
 
 /// One sender, one receiver, and a transport header to speak of.
@@ -56,11 +56,6 @@ fn may_answer(ctx: &TcContext, packet: &Packet) -> bool {
     // SAFETY: the context is the kernel's own.
     let for_us = unsafe { (*packet::skb(ctx)).pkt_type } == 0;
     for_us && packet.l3 == ETH_HEADER_LEN && packet.l4 != 0 && is_one_host(packet.src) && is_one_host(packet.dst)
-}
-
-#[inline(always)]
-fn may_tell(ctx: &TcContext, packet: &Packet) -> bool {
-    may_answer(ctx, packet) && !packet.icmp_error
 }
 
 #[inline(always)]
@@ -160,7 +155,7 @@ fn ip_len(ctx: &TcContext, packet: &Packet) -> u32 {
     let (offset, more) = if packet.src.is_v4() { (2, 0) } else { (4, V6_LEN) };
     let Ok(field) = packet::load::<_, 2>(ctx, packet.l3 + offset) else { return 0 };
     let told = u32::from(u16::from_be_bytes(field.0));
-    if told == 0 || told + more > there { there } else { told + more }
+    packet::opaque(ctx, if told == 0 || told + more > there { there } else { told + more })
 }
 
 /// RFC 9293 3.10.7.1: what a host without such a connection answers.
@@ -194,30 +189,27 @@ fn reset(ctx: &TcContext, packet: &Packet) -> i32 {
     sent_back(ctx, headed && store(ctx, ETH_HEADER_LEN + header_len, &reset))
 }
 
+/// Sends an ICMP or ICMPv6 error of this type and code.
 #[inline(always)]
-fn error_v4(ctx: &TcContext, packet: &Packet, kind: u32, code: u32, more: u32) -> i32 {
-    if !may_tell(ctx, packet) {
-        return TC_ACT_SHOT;
-    }
-    let Some((quote, quoted)) = quote(ctx, packet, V4_LEN + ICMP_LEN, QUOTE_V4_MAX) else { return TC_ACT_SHOT };
-    let icmp = icmp_header(kind, code, more, quoted);
-    let header = header_v4(packet, ICMP, ICMP_TOS, ICMP_LEN + quote);
-    sent_back(ctx, store(ctx, ETH_HEADER_LEN, &header) && store(ctx, ETH_HEADER_LEN + V4_LEN, &icmp))
-}
-
-#[inline(always)]
-fn error_v6(ctx: &TcContext, packet: &Packet, kind: u32, code: u32, more: u32) -> i32 {
+fn error(ctx: &TcContext, packet: &Packet, [kind, code]: [u32; 2], more: u32) -> i32 {
     // A redirect is not an error by its number, and gets no answer either (RFC 4443 2.4 e.2).
     const REDIRECT: u8 = 137;
     let redirect =
         packet.proto == ICMPV6 && packet::load::<_, 1>(ctx, packet.l4).is_ok_and(|kind| kind.0[0] == REDIRECT);
-    if redirect || !may_tell(ctx, packet) {
+    if redirect || packet.icmp_error || !may_answer(ctx, packet) {
         return TC_ACT_SHOT;
     }
-    let Some((quote, quoted)) = quote(ctx, packet, V6_LEN + ICMP_LEN, QUOTE_V6_MAX) else { return TC_ACT_SHOT };
-    let icmp = icmp_header(kind, code, more, quoted + pseudo(packet, ICMPV6, ICMP_LEN + quote));
-    let header = header_v6(packet, ICMPV6, ICMP_LEN + quote);
-    sent_back(ctx, store(ctx, ETH_HEADER_LEN, &header) && store(ctx, ETH_HEADER_LEN + V6_LEN, &icmp))
+    let v4 = packet.src.is_v4();
+    let (header_len, max) = if v4 { (V4_LEN, QUOTE_V4_MAX) } else { (V6_LEN, QUOTE_V6_MAX) };
+    let Some((quote, quoted)) = quote(ctx, packet, header_len + ICMP_LEN, max) else { return TC_ACT_SHOT };
+    let len = ICMP_LEN + quote;
+    let (headed, pseudo) = if v4 {
+        (store(ctx, ETH_HEADER_LEN, &header_v4(packet, ICMP, ICMP_TOS, len)), 0)
+    } else {
+        (store(ctx, ETH_HEADER_LEN, &header_v6(packet, ICMPV6, len)), pseudo(packet, ICMPV6, len))
+    };
+    let icmp = icmp_header(kind, code, more, quoted + pseudo);
+    sent_back(ctx, headed && store(ctx, ETH_HEADER_LEN + header_len, &icmp))
 }
 
 #[inline(always)]
@@ -232,7 +224,7 @@ fn icmp_header(kind: u32, code: u32, more: u32, rest: u64) -> [u32; 2] {
 #[inline(always)]
 fn quote(ctx: &TcContext, packet: &Packet, headers: u32, max: u32) -> Option<(u32, u64)> {
     let skb = packet::skb(ctx);
-    let quote = ip_len(ctx, packet).min(max);
+    let quote = packet::opaque(ctx, ip_len(ctx, packet).min(max));
     // The transport header is in the quote, as RFC 792 and the kernels that read it want.
     if packet.l4 > ETH_HEADER_LEN + quote {
         return None;
@@ -267,10 +259,13 @@ fn quote(ctx: &TcContext, packet: &Packet, headers: u32, max: u32) -> Option<(u3
         sum += checksum::sum(&words);
         chunk += 1;
     }
+    let sum = packet::opaque(ctx, u32::from(!checksum::fold(sum)));
+    let quote = packet::opaque(ctx, quote);
+    let gone = quote + CHUNK;
     // SAFETY: the kernel bounds what it is told.
     let cut = unsafe {
         bpf_skb_adjust_room(skb, -(gone as i32), BEHIND_ETHERNET, 0) == 0
             && bpf_skb_change_tail(skb, ETH_HEADER_LEN + headers + quote, 0) == 0
     };
-    cut.then_some((quote, sum))
+    cut.then_some((quote, sum.into()))
 }

@@ -4,12 +4,14 @@
 mod bench;
 #[path = "pieces/build.rs"]
 mod build;
-#[path = "world/frame.rs"]
-#[allow(dead_code, reason = "shared with the tests of whole programs")]
-mod frame;
 #[path = "pieces/icmp.rs"]
 mod icmp;
+#[path = "pieces/live.rs"]
+mod live;
 #[path = "pieces/neighbour.rs"]
 mod neighbour;
 #[path = "pieces/reply.rs"]
 mod reply;
+mod world;
+
+use world::frame;

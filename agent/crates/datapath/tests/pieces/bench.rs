@@ -2,7 +2,7 @@
 //! device of the test's own namespace: it is never attached, nothing leaves.
 
 use aya::maps::{Array, HashMap, MapData};
-use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
+use aya::programs::{SchedClassifier, TcAttachType, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader, Pod};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/orlop-ebpf-pieces.o"));
@@ -66,6 +66,12 @@ impl Piece {
         let mut map: Array<&mut MapData, Arguments> = self.object.map_mut("ARGUMENTS").unwrap().try_into().unwrap();
         map.set(0, arguments, 0).unwrap();
         self
+    }
+
+    /// Attaches the program to what arrives on a device of the calling thread's namespace.
+    pub fn attach(&mut self, device: &str) {
+        let program: &mut SchedClassifier = self.object.program_mut(self.name).unwrap().try_into().unwrap();
+        program.attach(device, TcAttachType::Ingress).unwrap();
     }
 
     /// What the last run has read.
