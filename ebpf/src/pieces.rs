@@ -5,6 +5,8 @@
 #![allow(dead_code, reason = "each leaf uses its part of the shared modules")]
 
 mod checksum;
+mod counter;
+mod fragment;
 mod icmp;
 mod maps;
 mod nat;
@@ -125,6 +127,19 @@ pub fn rewrite_quoted(ctx: TcContext) -> i32 {
             done = done.and_then(|()| icmp::rewrite_outer(&ctx, packet, other, to.0));
         }
         if done.is_ok() { NEXT } else { BAD }
+    })
+}
+
+/// Learns of first fragments, and reads the ports of later ones.
+#[classifier]
+pub fn fragment(ctx: TcContext) -> i32 {
+    with(&ctx, |packet, _| {
+        if packet.l4 != 0 {
+            fragment::learn(&ctx, packet);
+            return NEXT;
+        }
+        let Some((src_port, dst_port)) = fragment::ports_of(&ctx, packet) else { return BAD };
+        read(&Packet { src_port, dst_port, ..*packet }).map_or(UNREAD, |()| NEXT)
     })
 }
 

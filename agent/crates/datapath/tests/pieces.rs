@@ -4,6 +4,8 @@
 mod bench;
 #[path = "pieces/build.rs"]
 mod build;
+#[path = "pieces/fragment.rs"]
+mod fragment;
 #[path = "pieces/icmp.rs"]
 mod icmp;
 #[path = "pieces/live.rs"]

@@ -23,8 +23,18 @@ pub fn ethernet(dst: [u8; 6], src: [u8; 6], packet: &[u8]) -> Vec<u8> {
 
 /// An IPv4 header without options: "don't fragment" and identification 0, as answers have.
 pub fn v4(tos: u8, proto: u8, src: IpAddr, dst: IpAddr, payload: &[u8]) -> Vec<u8> {
+    v4_header(tos, [0, 0x4000], proto, src, dst, payload)
+}
+
+/// An IPv4 packet with an identification, and flags and offset as the header has them.
+pub fn v4_fragment(id: u16, field: u16, proto: u8, src: IpAddr, dst: IpAddr, payload: &[u8]) -> Vec<u8> {
+    v4_header(0, [id, field], proto, src, dst, payload)
+}
+
+fn v4_header(tos: u8, fragment: [u16; 2], proto: u8, src: IpAddr, dst: IpAddr, payload: &[u8]) -> Vec<u8> {
     let len = (20 + payload.len()) as u16;
-    let mut header = [&[0x45, tos][..], &len.to_be_bytes(), &[0, 0, 0x40, 0, 64, proto, 0, 0]].concat();
+    let [id, field] = fragment.map(u16::to_be_bytes);
+    let mut header = [&[0x45, tos][..], &len.to_be_bytes(), &id, &field, &[64, proto, 0, 0]].concat();
     header.extend([octets(src), octets(dst)].concat());
     let sum = checksum(&header);
     header[10..12].copy_from_slice(&sum.to_be_bytes());
