@@ -16,7 +16,6 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
 
-pub use install::packages as install_packages;
 use look::found;
 
 /// The bpf-linker that was tried with aya-ebpf 0.2.
@@ -33,13 +32,15 @@ const ROUNDS_MAX: usize = 6;
 const REGISTRY: &str = "docker-registry";
 
 /// Packages that every build needs, by the same name on Debian and Ubuntu.
-const PACKAGES: [(&str, &str); 6] = [
+const PACKAGES: [(&str, &str); 8] = [
     ("gcc", "links every Rust program, compiles zstd"),
     ("libc6-dev", "headers and start files that gcc links with"),
     ("pkg-config", "finds libseccomp for the build"),
     ("libseccomp-dev", "system call filters of containers"),
     ("iproute2", "joins the demonstration's namespaces by a wire"),
     ("busybox-static", "the content of the demonstration's and the tests' image"),
+    ("iptables", "loads kube-proxy's rules for the benches, of both kinds"),
+    ("nftables", "loads kube-proxy's rules for the benches, of the third kind"),
 ];
 /// Debian's compiler with a precompiled `core` for eBPF.
 const DEBIAN_RUSTC: [(&str, &str); 2] = [

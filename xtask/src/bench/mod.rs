@@ -21,6 +21,9 @@ pub struct Args {
     /// Take at most three minutes.
     #[arg(long)]
     quick: bool,
+    /// Measure Services with these numbers of them, apart by commas, instead of 1, 1,000, 10,000 and 50,000.
+    #[arg(long, value_name = "N,N")]
+    services: Option<String>,
     /// Name the benches.
     #[arg(long)]
     list: bool,
@@ -37,6 +40,9 @@ pub fn run(args: &Args) -> Result<bool> {
     bench.args(&args.names).stdin(Stdio::null());
     if args.quick {
         bench.arg("--quick");
+    }
+    if let Some(numbers) = &args.services {
+        bench.arg("--services").arg(numbers);
     }
     if args.list {
         bench.arg("--list");

@@ -30,6 +30,8 @@ fn what_is_missing_follows_from_what_is_there() {
             "package libseccomp-dev",
             "package iproute2",
             "package busybox-static",
+            "package iptables",
+            "package nftables",
             "docker-registry, unpacked below target/",
             "package rustc-web",
             "package libstd-rust-web-dev-bpf",

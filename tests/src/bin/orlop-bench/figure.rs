@@ -85,10 +85,40 @@ struct Missing {
     why: String,
 }
 
+/// Figures side by side, as the README has them.
+#[derive(Debug, Clone, Serialize)]
+pub struct Table {
+    /// What they are of.
+    pub title: String,
+    /// The columns' names.
+    pub head: Vec<String>,
+    /// As many cells a row as columns.
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// As Markdown, the columns in line.
+    pub fn markdown(&self) -> String {
+        let width = |column: usize| {
+            let cells = self.rows.iter().chain([&self.head]).filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..self.head.len()).map(width).collect();
+        let line = |row: &Vec<String>| {
+            let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            format!("| {} |\n", cells.join(" | "))
+        };
+        let rule: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
+        let rows: String = self.rows.iter().map(line).collect();
+        format!("{}|-{}-|\n{rows}", line(&self.head), rule.join("-|-"))
+    }
+}
+
 /// All figures of a run.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
     figures: Vec<Figure>,
+    tables: Vec<Table>,
     missing: Vec<Missing>,
     /// Load of the machine and the like, for the reader of the figures.
     notes: Vec<String>,
@@ -98,6 +128,12 @@ impl Report {
     /// Takes a figure.
     pub fn add(&mut self, figure: Figure) {
         self.figures.push(figure);
+    }
+
+    /// Takes a table, whose figures are told one by one, too.
+    pub fn table(&mut self, table: Table) {
+        println!("\n{}\n\n{}", table.title, table.markdown());
+        self.tables.push(table);
     }
 
     /// Says what could not be measured and why.
@@ -124,6 +160,9 @@ impl Report {
         for row in &rows {
             let line: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
             println!("{}", line.join("  ").trim_end());
+        }
+        for table in &self.tables {
+            println!("\n{}\n\n{}", table.title, table.markdown());
         }
         for note in &self.notes {
             println!("note: {note}");

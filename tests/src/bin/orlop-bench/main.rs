@@ -6,14 +6,17 @@
 
 mod clock;
 mod cluster;
-mod connect;
 mod crun;
 mod figure;
+mod load;
 mod memory;
 mod node;
+mod pinned;
 mod pod_burst;
 mod pod_start;
 mod probe;
+mod rules;
+mod services;
 
 use figure::Report;
 use std::path::PathBuf;
@@ -31,29 +34,40 @@ const BENCHES: [Bench; 5] = [
     Bench { name: "pod-start", about: "one pod at a time, against `crun run` of the same bundle", run: pod_start::run },
     Bench { name: "pod-burst", about: "50 pods at once", run: pod_burst::run },
     Bench { name: "memory", about: "of a pod's monitor and of the agent", run: memory::run },
-    Bench { name: "connect", about: "connect() to a ClusterIP against connect() to the pod", run: connect::run },
+    Bench {
+        name: "services",
+        about: "a pod behind a Service, against kube-proxy's rules and the pod itself",
+        run: services::run,
+    },
     Bench { name: "cluster", about: "from binding to Running at an API server; 100,000 endpoints", run: cluster::run },
 ];
+
+/// As many Services as fit into their range of addresses, 10.96.0.0/16, with room to spare.
+const SERVICES_MAX: usize = 60_000;
 
 /// How much to do.
 struct Effort {
     /// At most three minutes for all benches together.
     quick: bool,
+    /// Numbers of Services to measure with, in place of the usual ones.
+    sizes: Vec<usize>,
 }
 
 struct Options {
     names: Vec<String>,
     quick: bool,
+    sizes: Vec<usize>,
     list: bool,
     json: Option<PathBuf>,
 }
 
 fn options(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options { names: Vec::new(), quick: false, list: false, json: None };
+    let mut options = Options { names: Vec::new(), quick: false, sizes: Vec::new(), list: false, json: None };
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--quick" => options.quick = true,
+            "--services" => options.sizes = sizes(&arguments.next().ok_or("--services needs numbers")?)?,
             "--list" => options.list = true,
             "--json" => options.json = Some(arguments.next().ok_or("--json needs a file")?.into()),
             name if BENCHES.iter().any(|bench| bench.name == name) => options.names.push(argument),
@@ -61,6 +75,14 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
         }
     }
     Ok(options)
+}
+
+/// Numbers, apart by commas, of Services that there is room for.
+fn sizes(text: &str) -> Result<Vec<usize>, String> {
+    let one = |text: &str| text.parse().ok().filter(|size| (1..=SERVICES_MAX).contains(size));
+    text.split(',')
+        .map(|size| one(size).ok_or_else(|| format!("{size:?} is no number of Services from 1 to {SERVICES_MAX}")))
+        .collect()
 }
 
 fn list() {
@@ -84,7 +106,7 @@ fn main() -> ExitCode {
         list();
         return ExitCode::SUCCESS;
     }
-    let effort = Effort { quick: options.quick };
+    let effort = Effort { quick: options.quick, sizes: options.sizes };
     let mut report = Report::default();
     for bench in BENCHES {
         if !options.names.is_empty() && !options.names.iter().any(|name| name == bench.name) {
