@@ -20,6 +20,7 @@
 //!   bring a status to an API server.
 //! * [`mod@env`] resolves a container's environment and expands `$(NAME)`;
 //!   [`downward_file`] is a file of the downward API.
+//! * [`bandwidth()`] is how fast the pod may send and receive.
 //! * [`static_pod`] and [`mirror_pod`] are a manifest's pod here and at the API server.
 //! * [`Prober`] says when to probe and what the results mean.
 //!
@@ -28,6 +29,7 @@
 #![forbid(unsafe_code)]
 
 mod admit;
+mod bandwidth;
 mod change;
 mod downward;
 pub mod env;
@@ -43,6 +45,7 @@ mod quantity;
 mod status;
 
 pub use admit::{AdmitContext, Admitted, Rejection, admit};
+pub use bandwidth::{Bandwidth, BandwidthError, bandwidth};
 pub use change::redefined;
 pub use downward::downward_file;
 pub use env::Objects;

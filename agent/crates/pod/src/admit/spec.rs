@@ -3,6 +3,7 @@
 use super::container::{Siblings, container};
 use super::port::HostPorts;
 use super::{AdmitContext, deletion, dns, name, namespace, resource, security, toleration, volume};
+use crate::bandwidth;
 use crate::field::{Findings, Path};
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -26,6 +27,8 @@ pub(super) fn spec(
     warn(&path, api, out);
     let (host_network, host_pid, host_ipc) =
         (api.host_network.unwrap_or(false), api.host_pid.unwrap_or(false), api.host_ipc.unwrap_or(false));
+    let annotations = meta.annotations.clone().unwrap_or_default();
+    bandwidth::warn(&Path::new("metadata").child("annotations"), &annotations, host_network, out);
     let share_process_namespace = api.share_process_namespace.unwrap_or(false);
     if share_process_namespace && host_pid {
         out.invalid(
@@ -53,7 +56,7 @@ pub(super) fn spec(
     Some(PodDesired {
         uid,
         labels: meta.labels.clone().unwrap_or_default(),
-        annotations: meta.annotations.clone().unwrap_or_default(),
+        annotations,
         node_name: cx.node_name.clone(),
         service_account: if account.is_empty() { "default" } else { account }.to_owned(),
         host_network,

@@ -287,3 +287,30 @@ fn all_errors_at_once_and_as_the_api_server_prints_them() {
     let single = admit_pod(&pod("containers: [{name: a}]")).unwrap_err();
     assert_eq!(single.to_string(), "Pod \"web\" is invalid: spec.containers[0].image: Required value");
 }
+
+#[test]
+fn bandwidth_annotations_warn_of_what_will_happen() {
+    let check = |annotations: &str, host_network: bool, want: &[&str]| {
+        let mut pod = pod(&with(""));
+        let pairs = annotations.split_whitespace().map(|pair| pair.split_once('=').unwrap());
+        let map = pairs.map(|(key, value)| (format!("kubernetes.io/{key}-bandwidth"), value.to_owned())).collect();
+        pod.metadata.annotations = Some(map);
+        pod.spec.as_mut().unwrap().host_network = Some(host_network);
+        let admitted = admit_pod(&pod).unwrap();
+        let got: Vec<String> = admitted.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(got, want, "{annotations}");
+        assert_eq!(admitted.pod.annotations, pod.metadata.annotations.unwrap());
+    };
+    check("ingress=1M egress=500k", false, &[]);
+    check(
+        "ingress=1",
+        false,
+        &["metadata.annotations: annotation kubernetes.io/ingress-bandwidth=\"1\": resource is unreasonably small \
+           (< 1kbit); the pod does not start until this is put right"],
+    );
+    check(
+        "egress=1G",
+        true,
+        &["metadata.annotations: kubernetes.io/egress-bandwidth has no effect: the pod is on the host's network"],
+    );
+}
