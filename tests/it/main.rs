@@ -3,6 +3,7 @@
 mod bad_input;
 mod cli;
 mod cluster_admission;
+mod cluster_endpoints;
 mod cluster_moods;
 mod cluster_objects;
 mod cluster_pods;
