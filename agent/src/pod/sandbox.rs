@@ -81,6 +81,10 @@ impl Phases {
 pub(crate) async fn create(node: &Arc<Node>, want: &PodDesired) -> Result<Sandbox, StepError> {
     let failed = |error: &dyn std::error::Error| StepError::new("CreatePodSandboxError", error);
     let config = sandbox_config(node, want).map_err(|e| failed(&e))?;
+    if !want.host_network {
+        // As containerd: nothing is made for a pod whose limits nobody could keep.
+        orlop_pod::bandwidth(&want.annotations).map_err(|e| failed(&e))?;
+    }
     let mut phases = Phases::begin();
     let ips = addresses(node, want)?;
     phases.end("address");
