@@ -118,7 +118,7 @@ impl Services {
             self.write(&plan, events);
         }
         let conflicts = inner.compiler.conflicts();
-        for conflict in conflicts.iter().filter(|one| touched.contains(&one.winner) || touched.contains(&one.loser)) {
+        for conflict in conflicts.iter().filter(|one| touched.iter().any(|key| one.concerns(key))) {
             events.record("Node", EventKind::Warning, "FrontendConflict", conflict.to_string());
         }
     }

@@ -4,7 +4,7 @@ use aya::EbpfLoader;
 use aya::programs::Program as Loaded;
 use orlop_ebpf_abi::{
     Addr, Backend, DeviceCounters, Frontend, FrontendKey, LocalPod, MAPS, MapSpec, ServiceCounterKey, ServiceCounters,
-    SlotBlock, SlotKey,
+    SlotBlock, SlotKey, SourceRangeKey,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -40,6 +40,7 @@ pub struct Datapath {
     pub(crate) frontends: Table<FrontendKey, Frontend>,
     pub(crate) slots: Table<SlotKey, SlotBlock>,
     pub(crate) backends: Table<u32, Backend>,
+    pub(crate) source_ranges: Table<SourceRangeKey, u32>,
     pub(crate) generation: Table<u32, u64>,
     pub(crate) node_port_bits: Table<u32, u64>,
     pub(crate) node_addrs: Table<Addr, u32>,
@@ -91,6 +92,7 @@ impl Datapath {
             frontends: Table::new("FRONTENDS", open("FRONTENDS")?),
             slots: Table::new("SLOTS", open("SLOTS")?),
             backends: Table::new("BACKENDS", open("BACKENDS")?),
+            source_ranges: Table::new("SOURCE_RANGES", open("SOURCE_RANGES")?),
             generation: Table::new("GENERATION", open("GENERATION")?),
             node_port_bits: Table::new("NODE_PORTS", open("NODE_PORTS")?),
             node_addrs: Table::new("NODE_ADDRS", open("NODE_ADDRS")?),

@@ -2,7 +2,7 @@
 
 use orlop_ebpf_abi::{
     Backend, DeviceCounters, Frontend, FrontendKey, LocalPod, MAPS, MapSpec, ServiceCounterKey, ServiceCounters,
-    SlotBlock, SlotKey,
+    SlotBlock, SlotKey, SourceRangeKey,
 };
 use std::io;
 use std::marker::PhantomData;
@@ -38,7 +38,8 @@ plain!(
     ServiceCounterKey,
     ServiceCounters,
     SlotBlock,
-    SlotKey
+    SlotKey,
+    SourceRangeKey
 );
 
 pub struct Table<K, V> {

@@ -58,6 +58,8 @@ impl Datapath {
                     self.remove_node_port(node_ports, key)?;
                 }
             }
+            MapOp::PutSourceRange { key } => self.source_ranges.put(key, &1)?,
+            MapOp::RemoveSourceRange { key } => self.source_ranges.remove(key)?,
             MapOp::RemoveFrontend { key } => {
                 self.frontends.remove(key)?;
                 self.remove_node_port(node_ports, key)?;
@@ -66,8 +68,14 @@ impl Datapath {
             MapOp::RemoveBackend { id } => self.backends.remove(id)?,
         }
         match op {
-            MapOp::PutBackend { .. } | MapOp::PutSlot { .. } | MapOp::PutFrontend { .. } => report.written += 1,
-            MapOp::RemoveFrontend { .. } | MapOp::RemoveSlot { .. } | MapOp::RemoveBackend { .. } => {
+            MapOp::PutBackend { .. }
+            | MapOp::PutSlot { .. }
+            | MapOp::PutSourceRange { .. }
+            | MapOp::PutFrontend { .. } => report.written += 1,
+            MapOp::RemoveFrontend { .. }
+            | MapOp::RemoveSlot { .. }
+            | MapOp::RemoveSourceRange { .. }
+            | MapOp::RemoveBackend { .. } => {
                 report.removed += 1;
             }
         }
@@ -99,7 +107,7 @@ impl Datapath {
         self.node_port_bits.put(&word, &bits)
     }
 
-    /// What the three maps hold now.
+    /// What the service maps hold now.
     ///
     /// # Errors
     /// A map that cannot be read.
@@ -108,6 +116,7 @@ impl Datapath {
             frontends: self.frontends.entries()?.into_iter().collect(),
             slots: self.slots.entries()?.into_iter().collect(),
             backends: self.backends.entries()?.into_iter().collect(),
+            source_ranges: self.source_ranges.keys()?.into_iter().collect(),
         })
     }
 

@@ -1,6 +1,6 @@
 //! Addresses and ports between `std` and the tables' bytes.
 
-use orlop_ebpf_abi::{Addr, FrontendFlags, FrontendKey, Port};
+use orlop_ebpf_abi::{Addr, FrontendFlags, FrontendKey, Port, SourceRangeKey};
 use orlop_model::Protocol;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -88,6 +88,13 @@ pub(crate) fn socket_text(addr: Addr, port: Port, proto: u8) -> String {
         Some(protocol) => format!("{socket}/{protocol}"),
         None => format!("{socket}/{proto}"),
     }
+}
+
+/// `7 10.0.0.0/8`: the service's number and the network.
+pub(crate) fn range_text(key: &SourceRangeKey) -> String {
+    let (service, ip) = (u32::from_be_bytes(key.service), addr_ip(key.addr));
+    let before = SourceRangeKey::SERVICE_BITS + if ip.is_ipv4() { 96 } else { 0 };
+    format!("{service} {ip}/{}", key.bits.saturating_sub(before))
 }
 
 /// Whether these flags are a NodePort's.

@@ -4,7 +4,7 @@
 //! Services get the same again even when nothing was remembered, and
 //! [`Assignment`] makes it certain.
 
-use crate::{IpFamily, IpFamilyPolicy, LbError, Service};
+use crate::{IpFamily, IpFamilyPolicy, LbError, Service, ServiceType};
 use orlop_model::{Protocol, ServiceKey};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -117,6 +117,9 @@ pub struct Assigned {
     pub cluster_ips: Vec<IpAddr>,
     /// Node port by `port/protocol`, for example `80/TCP`.
     pub node_ports: BTreeMap<String, u16>,
+    /// `spec.healthCheckNodePort`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check_node_port: Option<u16>,
 }
 
 /// Gives every Service that wants them an address of each family and node ports.
@@ -156,11 +159,22 @@ fn held(service: &Service) -> Assigned {
     Assigned {
         cluster_ips: service.cluster_ips.clone(),
         node_ports: ports.filter_map(|port| Some((port_key(port.port, port.protocol), port.node_port?))).collect(),
+        health_check_node_port: service.health_check_node_port(),
     }
 }
 
 fn port_key(port: u16, protocol: Protocol) -> String {
     format!("{port}/{protocol}")
+}
+
+/// Whether ports without a node port are to get one.
+fn gets_node_ports(service: &Service) -> bool {
+    service.wants_node_ports() && !service.more().no_node_ports
+}
+
+/// Whether it is to get a health check node port and has none.
+fn lacks_health_check(service: &Service) -> bool {
+    service.kind == ServiceType::LoadBalancer && service.external_local() && service.health_check_node_port().is_none()
 }
 
 /// What is taken, and by whom.
@@ -192,7 +206,10 @@ impl Ledger<'_> {
         if !service.wants_node_ports() {
             return Ok(());
         }
-        for (port, protocol) in service.ports.iter().filter_map(|port| Some((port.node_port?, port.protocol))) {
+        let asked = service.ports.iter().filter_map(|port| Some((port.node_port?, port.protocol)));
+        // The agent listens there.
+        let health_check = service.health_check_node_port().map(|port| (port, Protocol::Tcp));
+        for (port, protocol) in asked.chain(health_check) {
             if !(NODE_PORT_MIN..=NODE_PORT_MAX).contains(&port) {
                 return Err(LbError::NodePortOutside { service: key.clone(), port });
             }
@@ -214,18 +231,18 @@ impl Ledger<'_> {
                 self.take(service, ip);
             }
         }
-        if service.wants_node_ports() {
+        if gets_node_ports(service) {
             for port in service.ports.iter_mut().filter(|port| port.node_port.is_none()) {
                 let again = had.node_ports.get(&port_key(port.port, port.protocol)).copied();
-                let fits = |node: &u16| {
-                    (NODE_PORT_MIN..=NODE_PORT_MAX).contains(node)
-                        && !self.node_ports.contains_key(&(*node, port.protocol))
-                };
-                if let Some(node) = again.filter(fits) {
+                if let Some(node) = again.filter(|node| self.fits(*node, port.protocol)) {
                     self.node_ports.insert((node, port.protocol), service.key.clone());
                     port.node_port = Some(node);
                 }
             }
+        }
+        let again = had.health_check_node_port.filter(|node| self.fits(*node, Protocol::Tcp));
+        if let (true, Some(node)) = (lacks_health_check(service), again) {
+            self.take_health_check(service, node);
         }
         Ok(())
     }
@@ -241,23 +258,41 @@ impl Ledger<'_> {
             let ip = free.ok_or_else(exhausted)?;
             self.take(service, ip);
         }
-        if service.wants_node_ports() {
-            let room = u64::from(NODE_PORT_MAX - NODE_PORT_MIN) + 1;
+        if gets_node_ports(service) {
             for port in service.ports.iter_mut().filter(|port| port.node_port.is_none()) {
-                let start = hash(&format!("{} {}", service.key, port_key(port.port, port.protocol)));
-                let candidates = (0..room).map(|step| NODE_PORT_MIN + ((start % room + step) % room) as u16);
-                let free = candidates.into_iter().find(|node| !self.node_ports.contains_key(&(*node, port.protocol)));
-                let exhausted = || LbError::Exhausted { service: service.key.clone(), what: "node port" };
-                let node = free.ok_or_else(exhausted)?;
+                let what = port_key(port.port, port.protocol);
+                let node = self.free_node_port(&service.key, &what, port.protocol)?;
                 self.node_ports.insert((node, port.protocol), service.key.clone());
                 port.node_port = Some(node);
             }
+        }
+        if lacks_health_check(service) {
+            let node = self.free_node_port(&service.key, "health check", Protocol::Tcp)?;
+            self.take_health_check(service, node);
         }
         // Primary first: in the order of the families asked for.
         if let Some(first) = self.wanted(service)?.first() {
             service.cluster_ips.sort_by_key(|ip| IpFamily::of(*ip) != *first);
         }
         Ok(())
+    }
+
+    fn fits(&self, node_port: u16, protocol: Protocol) -> bool {
+        let range = NODE_PORT_MIN..=NODE_PORT_MAX;
+        range.contains(&node_port) && !self.node_ports.contains_key(&(node_port, protocol))
+    }
+
+    fn free_node_port(&self, service: &ServiceKey, what: &str, protocol: Protocol) -> Result<u16, LbError> {
+        let room = u64::from(NODE_PORT_MAX - NODE_PORT_MIN) + 1;
+        let start = hash(&format!("{service} {what}"));
+        let mut candidates = (0..room).map(|step| NODE_PORT_MIN + ((start % room + step) % room) as u16);
+        let free = candidates.find(|node| self.fits(*node, protocol));
+        free.ok_or_else(|| LbError::Exhausted { service: service.clone(), what: "node port" })
+    }
+
+    fn take_health_check(&mut self, service: &mut Service, node_port: u16) {
+        self.node_ports.insert((node_port, Protocol::Tcp), service.key.clone());
+        service.more.get_or_insert_default().health_check_node_port = Some(node_port);
     }
 
     fn free(&self, ip: IpAddr) -> bool {

@@ -15,7 +15,7 @@ mod truth;
 
 use crate::lean::{LeanEndpoint, LeanEndpointSlice, LeanService, ServiceVariables};
 use crate::slab::{Named, Place, Slab};
-use crate::{Endpoint, EndpointPort, Input, PodEndpoint};
+use crate::{Endpoint, EndpointPort, Hint, Input, PodEndpoint, Span};
 use orlop_model::{PodKey, PodUid, ServiceKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -38,6 +38,8 @@ pub enum ListKind {
 #[derive(Debug, Default)]
 pub struct Cluster {
     node: Box<str>,
+    /// This node's zone; empty while nobody has said it.
+    zone: Box<str>,
     records: Slab<Record>,
     slices: Slab<Slice>,
     /// Slices that name a pod of this node.
@@ -64,6 +66,15 @@ struct Slice {
     lean: LeanEndpointSlice,
     record: Place,
     listed: bool,
+}
+
+/// What hints, joined by commas, say to who has this name.
+fn hint(hints: &str, name: &str) -> Hint {
+    match hints {
+        "" => Hint::None,
+        hints if !name.is_empty() && hints.split(',').any(|one| one == name) => Hint::Here,
+        _ => Hint::Elsewhere,
+    }
 }
 
 impl Record {
@@ -100,6 +111,20 @@ impl Cluster {
     #[must_use]
     pub fn new(node: &str) -> Self {
         Self { node: node.into(), ..Self::default() }
+    }
+
+    /// The zone that this node's label says. Touches what has hints for zones.
+    pub fn set_zone(&mut self, zone: Option<&str>) -> Touched {
+        let zone = zone.unwrap_or("");
+        if *self.zone == *zone {
+            return Touched::new();
+        }
+        self.zone = zone.into();
+        let hinted = |slice: &Slice| slice.lean.endpoints().iter().any(|one| one.hint_zones != Span::default());
+        let slices = self.slices.iter().map(|(_, slice)| slice).filter(|slice| hinted(slice));
+        let records: BTreeSet<Place> = slices.map(|slice| slice.record).collect();
+        let known = records.iter().filter_map(|place| self.records.get(*place)).filter(|one| one.known().is_some());
+        known.map(|record| record.key().clone()).collect()
     }
 
     /// A Service is new or changed.
@@ -322,6 +347,8 @@ impl Cluster {
                 addr: one.addr,
                 pod,
                 local,
+                zone: hint(slice.text(one.hint_zones), &self.zone),
+                node: hint(slice.text(one.hint_nodes), &self.node),
                 ready: flags.ready(),
                 serving: flags.serving(),
                 terminating: flags.terminating(),

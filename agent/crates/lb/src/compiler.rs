@@ -1,20 +1,31 @@
 //! One change at a time.
 
+mod audit;
 mod claims;
+mod emit;
 mod entry;
+mod health;
 mod resync;
+
+pub use audit::{Audit, AuditReport};
+pub use health::HealthCheck;
 
 use crate::diff::diff;
 use crate::ids::BackendName;
-use crate::lower::groups;
-use crate::service::Rank;
+use crate::lower::{Group, groups, host_groups};
+use crate::owner::{Owner, OwnerName};
 use crate::slab::{Place, Slab};
-use crate::{Conflict, Input, LbPlan, LbTables};
+use crate::tables::udp_socket;
+use crate::{Conflict, HostPorts, Input, LbPlan, LbTables, ServiceSettings};
 use claims::Claims;
 use entry::{Entry, Used};
+use hashbrown::HashMap;
+use health::Health;
+use jiff::Timestamp;
 use orlop_ebpf_abi::{Frontend, FrontendKey};
-use orlop_model::ServiceKey;
+use orlop_model::{PodKey, PodUid, ServiceKey};
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 /// The numbers of what has a place in the tables, and who asks for what: as much as
 /// is needed to say again what every plan so far has led to. Services and endpoints
@@ -22,28 +33,76 @@ use std::collections::BTreeSet;
 /// that it contends with) has in the tables, not what all have.
 #[derive(Debug, Default)]
 pub struct Compiler {
+    settings: ServiceSettings,
     entries: Slab<Entry>,
     backends: Slab<Used>,
     claims: Claims,
+    /// Who has which Service number.
+    numbers: HashMap<u32, Place>,
     last_service: u32,
     last_backend: u32,
+    /// Changes so far.
+    changes: u64,
+}
+
+/// What a Service or a pod asks for.
+struct Lowered {
+    created: Option<Timestamp>,
+    groups: Vec<Group>,
+    health: Option<Health>,
 }
 
 impl Compiler {
-    /// No Services, empty maps.
+    /// No Services, empty maps, nothing set.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
+    /// The same with settings.
+    #[must_use]
+    pub fn with_settings(settings: ServiceSettings) -> Self {
+        let maglev = settings.maglev.map(crate::maglev::prime_from);
+        Self { settings: ServiceSettings { maglev, ..settings }, ..Self::default() }
+    }
+
+    /// What it was made with.
+    #[must_use]
+    pub fn settings(&self) -> &ServiceSettings {
+        &self.settings
+    }
+
     /// A Service, or its endpoints, are new or changed.
     pub fn set_service(&mut self, input: &Input) -> LbPlan {
-        self.change(&input.service.key, Some(input))
+        let lowered = self.lower(input);
+        self.change(OwnerName::Service(&input.service.key), Some(lowered), || Owner::Service(input.service.key.clone()))
     }
 
     /// A Service is gone; nothing happens when it was not known.
     pub fn remove_service(&mut self, key: &ServiceKey) -> LbPlan {
-        self.change(key, None)
+        self.change(OwnerName::Service(key), None, || Owner::Service(key.clone()))
+    }
+
+    /// A pod's host ports are new or changed. A Service's node port of the same number
+    /// goes first, then the older pod.
+    pub fn set_host_ports(&mut self, pod: &HostPorts) -> LbPlan {
+        let owner = || Owner::Pod(Box::new((pod.uid.clone(), pod.pod.clone())));
+        self.change(OwnerName::Pod(&pod.uid), Some(lower_host_ports(pod)), owner)
+    }
+
+    /// A pod is gone; nothing happens when it had no host ports.
+    pub fn remove_host_ports(&mut self, pod: &PodUid) -> LbPlan {
+        let Some(place) = self.entries.find(OwnerName::Pod(pod)) else { return LbPlan::default() };
+        let Some(owner) = self.entries.get(place).map(|entry| entry.owner.clone()) else { return LbPlan::default() };
+        self.change(OwnerName::Pod(pod), None, || owner)
+    }
+
+    fn lower(&self, input: &Input) -> Lowered {
+        Lowered {
+            created: input.service.created,
+            groups: groups(&input.service, &input.endpoints, &self.settings),
+            health: Health::of(input),
+        }
     }
 
     /// The tables that the plans so far lead to, made on the spot.
@@ -56,40 +115,72 @@ impl Compiler {
 
     /// Numbers that a Service's ports have in the tables and in the counters.
     pub fn numbers(&self, key: &ServiceKey) -> impl Iterator<Item = u32> {
-        let entry = self.entries.find(key).and_then(|place| self.entries.get(place));
+        self.numbers_of(OwnerName::Service(key))
+    }
+
+    /// Numbers that a pod's host ports have in the tables and in the counters.
+    pub fn host_port_numbers(&self, pod: &PodUid) -> impl Iterator<Item = u32> {
+        self.numbers_of(OwnerName::Pod(pod))
+    }
+
+    fn numbers_of(&self, name: OwnerName<'_>) -> impl Iterator<Item = u32> + use<'_> {
+        let entry = self.entries.find(name).and_then(|place| self.entries.get(place));
         entry.into_iter().flat_map(|entry| &entry.groups).map(|group| group.id).filter(|id| *id != 0)
     }
 
-    /// Frontends that more than one Service asks for.
+    /// Frontends that more than one asks for.
     #[must_use]
     pub fn conflicts(&self) -> Vec<Conflict> {
-        let named = |place: Place| self.entries.get(place).map(|entry| entry.key.clone());
+        let conflict = |key: &FrontendKey, winner: &Entry, loser: &Entry| Conflict {
+            frontend: crate::address::socket_text(key.addr, key.port, key.proto),
+            winner: winner.owner.public(),
+            loser: loser.owner.public(),
+        };
         let mut conflicts = Vec::new();
         for (key, places) in self.claims.contested() {
-            let mut ranks: Vec<Rank> =
-                places.into_iter().filter_map(|place| Some(self.entries.get(place)?.rank())).collect();
-            ranks.sort();
-            let Some(winner) = self.claims.winner(&key).and_then(named) else { continue };
-            let frontend = crate::address::socket_text(key.addr, key.port, key.proto);
-            let losers = ranks.into_iter().map(|(_, loser)| loser).filter(|loser| *loser != winner);
-            conflicts.extend(losers.map(|loser| Conflict {
-                frontend: frontend.clone(),
-                winner: winner.clone(),
-                loser,
-            }));
+            let Some(winner) = self.claims.winner(&key).and_then(|place| self.entries.get(place)) else { continue };
+            let entries = places.into_iter().filter_map(|place| self.entries.get(place));
+            let mut losers: Vec<&Entry> = entries.filter(|one| one.owner.name() != winner.owner.name()).collect();
+            losers.sort_by(|a, b| a.order(b));
+            conflicts.extend(losers.into_iter().map(|loser| conflict(&key, winner, loser)));
+        }
+        for (node_port, key, place) in self.claims.watched() {
+            let winner = self.claims.winner(&node_port).and_then(|place| self.entries.get(place));
+            let Some(winner) = winner.filter(|winner| winner.owner.service().is_some()) else { continue };
+            conflicts.extend(self.entries.get(place).map(|loser| conflict(&key, winner, loser)));
         }
         conflicts
     }
 
-    /// The Service that has this frontend, and what the tables have for it.
-    pub(crate) fn frontend(&self, key: &FrontendKey) -> Option<(&ServiceKey, Frontend)> {
-        let entry = self.entries.get(self.claims.winner(key)?)?;
+    /// Who has this frontend, and what the tables have for it.
+    pub(crate) fn frontend(&self, key: &FrontendKey) -> Option<(&Owner, Frontend)> {
+        let place = self.claims.winner(key)?;
+        let entry = self.entries.get(place)?;
         let mut groups = entry.groups.iter().filter(|group| group.id != 0);
-        let (group, flags) = groups.find_map(|group| {
+        let (group, own) = groups.find_map(|group| {
             let own = group.frontends.iter().find(|(own, _)| own == key)?;
-            Some((group, own.1))
+            Some((group, own))
         })?;
-        Some((&entry.key, group.frontend(flags)))
+        self.has(place, own).then(|| (&entry.owner, self.frontend_of(group, own.1)))
+    }
+
+    /// All host ports: pod, frontend, backend, and who else has it.
+    pub(crate) fn host_ports(&self) -> Vec<(&PodKey, FrontendKey, BackendName, Option<&Owner>)> {
+        let mut all = Vec::new();
+        for (place, entry) in self.entries.iter() {
+            let Owner::Pod(pod) = &entry.owner else { continue };
+            for group in &entry.groups {
+                let target = group.targets.first().and_then(|target| self.backends.get(target.place()));
+                let (Some(own), Some(target)) = (group.frontends.first(), target) else { continue };
+                let winner = self.claims.winner(&own.0).filter(|winner| *winner != place).or_else(|| {
+                    let node_port = entry::node_port_of(&own.0, own.1).filter(|_| !self.has(place, own))?;
+                    self.claims.winner(&node_port)
+                });
+                let winner = winner.and_then(|place| self.entries.get(place)).map(|entry| &entry.owner);
+                all.push((&pod.1, own.0, target.name, winner));
+            }
+        }
+        all
     }
 
     /// A backend's number and whether it takes new connections.
@@ -98,53 +189,36 @@ impl Compiler {
         (used.all > 0).then_some((used.id, used.usable > 0))
     }
 
-    fn change(&mut self, key: &ServiceKey, input: Option<&Input>) -> LbPlan {
-        let lowered = input.map(|input| (input.service.created, groups(&input.service, &input.endpoints)));
-        let old = self.entries.find(key);
-        let mut affected: BTreeSet<Place> = old.into_iter().collect();
-        let claimed = old.and_then(|place| self.entries.get(place)).map(Entry::frontends).unwrap_or_default();
-        let claiming = lowered.iter().flat_map(|(_, groups)| groups).flat_map(|group| &group.frontends);
-        for key in claimed.iter().chain(claiming.map(|(key, _)| key)) {
-            affected.extend(self.claims.of(key));
-        }
-
-        let mut current = LbTables::default();
-        // Backends that others brought into the tables are there for these too.
-        let names = lowered.iter().flat_map(|(_, groups)| groups).flat_map(|group| group.backends.keys());
-        let mut places: Vec<Place> = names.filter_map(|name| self.backends.find(*name)).collect();
-        for entry in affected.iter().filter_map(|place| self.entries.get(*place)) {
-            places.extend(entry.groups.iter().flat_map(|group| &group.targets).map(|target| target.place()));
-        }
-        let used = places.into_iter().filter_map(|place| self.backends.get(place)).filter(|used| used.all > 0);
-        current.backends.extend(used.map(|used| (used.id, used.backend())));
-        for &place in &affected {
-            if let Some(entry) = self.entries.get(place) {
-                self.contribute(place, entry, &mut current);
-            }
-        }
+    fn change(&mut self, name: OwnerName<'_>, lowered: Option<Lowered>, owner: impl FnOnce() -> Owner) -> LbPlan {
+        self.changes += 1;
+        let old = self.entries.find(name);
+        let affected = self.affected(old, lowered.as_ref());
+        let (current, served) = self.current(&affected, lowered.as_ref());
         affected.iter().for_each(|place| self.count(*place, false));
-        let place = match (old, lowered) {
-            (old, Some((created, groups))) => {
-                let place = old.unwrap_or_else(|| self.entries.insert(Entry::named(key.clone())));
+        let mut affected = affected;
+        match (old, lowered) {
+            (old, Some(lowered)) => {
+                let place = old.unwrap_or_else(|| self.entries.insert(Entry::named(owner())));
                 self.withdraw(place);
-                self.replace(place, created, &groups);
+                self.replace(place, &lowered);
                 self.claim(place);
                 affected.insert(place);
-                None
             }
             (Some(place), None) => {
                 self.withdraw(place);
-                Some(place)
+                if let Some(entry) = self.entries.remove(place) {
+                    self.release(&entry.groups);
+                }
             }
-            (None, None) => None,
-        };
-        if let Some(entry) = place.and_then(|place| self.entries.remove(place)) {
-            self.release(&entry);
+            (None, None) => {}
         }
 
         for place in self.by_name(affected.iter().copied()) {
             self.emit(place, &current);
         }
+        let dead =
+            served.into_iter().filter(|(place, _)| self.backends.get(*place).is_none_or(|used| used.serving == 0));
+        let dead: Vec<SocketAddr> = dead.filter_map(|(_, name)| udp_socket(&name)).collect();
         let mut wanted = LbTables::default();
         for &place in &affected {
             if let Some(entry) = self.entries.get(place) {
@@ -152,7 +226,44 @@ impl Compiler {
             }
         }
         self.settle(&current, &mut wanted);
-        diff(&current, &wanted)
+        LbPlan(diff(&current, &wanted).0, dead)
+    }
+
+    /// Whose entries a change may touch: its own, and of those who ask for the same.
+    fn affected(&self, old: Option<Place>, lowered: Option<&Lowered>) -> BTreeSet<Place> {
+        let mut affected: BTreeSet<Place> = old.into_iter().collect();
+        let claimed = old.and_then(|place| self.entries.get(place)).map(Entry::frontends).unwrap_or_default();
+        let claiming = lowered.iter().flat_map(|lowered| &lowered.groups).flat_map(|group| &group.frontends);
+        for key in claimed.iter().chain(claiming.map(|(key, _)| key)) {
+            affected.extend(self.claims.concerned(key));
+        }
+        affected
+    }
+
+    /// What the maps hold of these entries, and those of the UDP backends in it that
+    /// serve. Backends that others brought into the tables are there for a change too.
+    fn current(&self, affected: &BTreeSet<Place>, lowered: Option<&Lowered>) -> (LbTables, Vec<(Place, BackendName)>) {
+        let mut current = LbTables::default();
+        let names = lowered.iter().flat_map(|lowered| &lowered.groups).flat_map(|group| group.backends.keys());
+        let mut places: BTreeSet<Place> = names.filter_map(|name| self.backends.find(*name)).collect();
+        for entry in affected.iter().filter_map(|place| self.entries.get(*place)) {
+            places.extend(entry.groups.iter().flat_map(|group| &group.targets).map(|target| target.place()));
+        }
+        let mut served = Vec::new();
+        for (place, used) in places.iter().filter_map(|place| Some((*place, self.backends.get(*place)?))) {
+            if used.all > 0 {
+                current.backends.insert(used.id, used.backend());
+            }
+            if used.serving > 0 && udp_socket(&used.name).is_some() {
+                served.push((place, used.name));
+            }
+        }
+        for &place in affected {
+            if let Some(entry) = self.entries.get(place) {
+                self.contribute(place, entry, &mut current);
+            }
+        }
+        (current, served)
     }
 
     /// Backends of the old state that others still use stay; those of nobody go.
@@ -179,8 +290,12 @@ impl Compiler {
 
     fn by_name(&self, places: impl Iterator<Item = Place>) -> Vec<Place> {
         let mut places: Vec<Place> = places.filter(|place| self.entries.get(*place).is_some()).collect();
-        let key = |place: &Place| self.entries.get(*place).map(|entry| &entry.key);
-        places.sort_by(|a, b| key(a).cmp(&key(b)));
+        let name = |place: &Place| self.entries.get(*place).map(|entry| entry.owner.name());
+        places.sort_by(|a, b| name(a).cmp(&name(b)));
         places
     }
+}
+
+fn lower_host_ports(pod: &HostPorts) -> Lowered {
+    Lowered { created: pod.created, groups: host_groups(pod), health: None }
 }

@@ -21,9 +21,25 @@ pub struct Endpoint {
     pub serving: bool,
     /// Is being deleted.
     pub terminating: bool,
+    /// `hints.forZones`.
+    pub zone: Hint,
+    /// `hints.forNodes`.
+    pub node: Hint,
     /// Target ports, shared by the endpoints of one pod or slice. A Service port
     /// that is missing here does not get this endpoint.
     pub ports: Arc<[EndpointPort]>,
+}
+
+/// What an endpoint's hints of one kind say to this node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Hint {
+    /// It has none.
+    #[default]
+    None,
+    /// This node, or its zone, is named.
+    Here,
+    /// Only others are named, or this node's zone is not known.
+    Elsewhere,
 }
 
 /// A port of an endpoint.
@@ -131,6 +147,8 @@ fn of_pod(service: &Service, pod: &PodEndpoint) -> Vec<Endpoint> {
             addr,
             pod: Some(pod.key.clone()),
             local: true,
+            zone: Hint::None,
+            node: Hint::None,
             ready: service.publish_not_ready || (pod.ready && !pod.terminating),
             serving: pod.serving,
             terminating: pod.terminating,

@@ -1,5 +1,6 @@
 //! What is wrong with a Service.
 
+use crate::FrontendOwner;
 use orlop_model::{Protocol, ServiceKey};
 use std::fmt;
 use std::net::IpAddr;
@@ -140,20 +141,29 @@ pub enum LbError {
     },
 }
 
-/// Two Services ask for the same frontend; the loser is not reached there.
+/// Two ask for the same frontend; the loser is not reached there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
     /// Address, port and protocol, for example `10.96.0.7:80/TCP`.
     pub frontend: String,
-    /// Who has it: the older Service, then the first by name.
-    pub winner: ServiceKey,
+    /// Who has it: a Service before a pod's host port, then the older, then the first
+    /// by name.
+    pub winner: FrontendOwner,
     /// Who does not.
-    pub loser: ServiceKey,
+    pub loser: FrontendOwner,
+}
+
+impl Conflict {
+    /// Whether the Service is one of the two.
+    #[must_use]
+    pub fn concerns(&self, service: &ServiceKey) -> bool {
+        [&self.winner, &self.loser].into_iter().any(|owner| owner.service() == Some(service))
+    }
 }
 
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { frontend, winner, loser } = self;
-        write!(f, "Service {loser} is not reached at {frontend}, which Service {winner} has: change one of the two")
+        write!(f, "{loser} is not reached at {frontend}, which {winner} has: change one of the two")
     }
 }

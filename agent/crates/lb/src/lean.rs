@@ -10,9 +10,8 @@ mod service;
 mod slice;
 
 pub use node::{LeanNode, NodeAddress};
-pub use service::{
-    LeanService, LeanServiceMore, LeanServicePort, LoadBalancerIp, Selector, ServiceVariables, TrafficDistribution,
-};
+pub(crate) use service::AFFINITY_S;
+pub use service::{LeanService, LeanServicePort, Selector, ServiceVariables};
 pub use slice::{AddressType, EndpointFlags, LeanEndpoint, LeanEndpointSlice, LeanSlicePort, Span};
 
 use serde::Deserialize;

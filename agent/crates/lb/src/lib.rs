@@ -34,31 +34,41 @@ mod describe;
 mod diff;
 mod endpoint;
 mod error;
+mod host_port;
 mod ids;
 mod lean;
 mod lower;
+mod maglev;
 mod manifest;
+mod owner;
 mod service;
+mod settings;
 mod slab;
 mod tables;
+mod topology;
 mod validate;
 
 pub use address::{IpFamily, addr_bytes, addr_ip, frontend_key, port_bytes, port_number, protocol_of};
 pub use assign::{Assigned, Assignment, ServiceCidr, assign};
 pub use cluster::{Cluster, ListKind, Touched};
-pub use compiler::Compiler;
+pub use compiler::{Audit, AuditReport, Compiler, HealthCheck};
 pub use describe::{
-    BackendStatus, BackendView, FrontendView, PortView, ServiceView, TableBackendView, TableView, describe,
-    describe_tables,
+    BackendStatus, BackendView, FrontendKind, FrontendState, FrontendView, HostPortView, PortView, ServiceView,
+    TableBackendView, TableView, describe, describe_host_ports, describe_tables,
 };
 pub use diff::diff;
-pub use endpoint::{Endpoint, EndpointPort, Input, NamedPort, PodEndpoint, endpoints_from_pods};
+pub use endpoint::{Endpoint, EndpointPort, Hint, Input, NamedPort, PodEndpoint, endpoints_from_pods};
 pub use error::{Conflict, FieldError, FieldProblem, LbError};
+pub use host_port::{HostPort, HostPorts};
 pub use lean::{
-    AddressType, EndpointFlags, InvalidItem, LeanEndpoint, LeanEndpointSlice, LeanNode, LeanService, LeanServiceMore,
-    LeanServicePort, LeanSlicePort, LoadBalancerIp, NodeAddress, Selector, ServiceVariables, Span, TrafficDistribution,
+    AddressType, EndpointFlags, InvalidItem, LeanEndpoint, LeanEndpointSlice, LeanNode, LeanService, LeanServicePort,
+    LeanSlicePort, NodeAddress, Selector, ServiceVariables, Span,
 };
 pub use manifest::ServiceManifest;
-pub use service::{IpFamilyPolicy, Service, ServicePort, ServiceType, TargetPort};
+pub use owner::FrontendOwner;
+pub use service::{
+    IpFamilyPolicy, LoadBalancerIp, Service, ServiceMore, ServicePort, ServiceType, TargetPort, TrafficDistribution,
+};
+pub use settings::ServiceSettings;
 pub use tables::{LbPlan, LbTables, MapOp};
 pub use validate::Validated;

@@ -1,13 +1,20 @@
-//! One Service lowered to sets of frontends and backends, numbers not yet given.
+//! A Service, or a pod's host ports, lowered to sets of frontends and backends,
+//! numbers not yet given.
 
 use crate::ids::BackendName;
 use crate::tables::blocks;
-use crate::{Endpoint, IpFamily, LbTables, Service, ServicePort, addr_bytes, frontend_key, port_bytes};
-use orlop_ebpf_abi::{FrontendFlags, FrontendKey};
+use crate::topology::{Part, categorize};
+use crate::{
+    Endpoint, HostPort, HostPorts, IpFamily, LbTables, Service, ServicePort, ServiceSettings, addr_bytes, frontend_key,
+    port_bytes,
+};
+use ipnet::IpNet;
+use orlop_ebpf_abi::{Addr, FrontendFlags, FrontendKey};
 use orlop_model::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-/// A Service port in one family: its frontends share one set of slots.
+/// A Service port in one family, or a host port: its frontends share one list of slots.
 #[derive(Debug, Clone)]
 pub(crate) struct Group {
     pub port: u16,
@@ -15,68 +22,192 @@ pub(crate) struct Group {
     pub family: IpFamily,
     /// Frontends and their flags.
     pub frontends: Vec<(FrontendKey, u32)>,
-    /// All backends, and whether new connections go there.
-    pub backends: BTreeMap<BackendName, bool>,
+    /// All backends, and what each is for.
+    pub backends: BTreeMap<BackendName, Use>,
+    pub affinity_s: u32,
+    /// Some frontend is open outside the cluster.
+    pub outside: bool,
+    /// Clients of a load balancer's address; empty for all.
+    pub ranges: Vec<Range>,
 }
 
-/// The groups of a Service; none when it is headless or an external name. Of two
-/// ports that ask for the same the first has it.
-pub(crate) fn groups(service: &Service, endpoints: &[Endpoint]) -> Vec<Group> {
-    if !service.wants_cluster_ip() {
+/// What a backend is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Use {
+    pub part: Part,
+    /// Would answer: packets of connectionless flows are not lost there.
+    pub serving: bool,
+}
+
+/// A network of clients: bits of the mapped address that count, and the address.
+pub(crate) type Range = (u32, Addr);
+
+/// The flags of frontends that are open outside.
+const OUTSIDE: u32 = FrontendFlags::NODE_PORT | FrontendFlags::EXTERNAL;
+
+/// The groups of a Service; none when it is headless, an external name or another
+/// proxy's. Of two ports that ask for the same the first has it.
+pub(crate) fn groups(service: &Service, endpoints: &[Endpoint], settings: &ServiceSettings) -> Vec<Group> {
+    if !service.is_served() {
         return Vec::new();
     }
-    // No hook of ours sees SCTP; the manifest's warnings say so.
-    let ports = service.ports.iter().filter(|port| port.protocol != Protocol::Sctp);
     let (mut groups, mut seen): (Vec<Group>, BTreeSet<FrontendKey>) = (Vec::new(), BTreeSet::new());
-    for port in ports {
+    for port in &service.ports {
         if groups.iter().any(|group| (group.port, group.protocol) == (port.port, port.protocol)) {
             continue;
         }
         for family in [IpFamily::IPv4, IpFamily::IPv6] {
-            let mut frontends = frontends(service, port, family);
+            let mut frontends = frontends(service, port, family, settings);
             frontends.retain(|(key, _)| seen.insert(*key));
-            if !frontends.is_empty() {
-                let backends = backends(port, family, endpoints);
-                groups.push(Group { port: port.port, protocol: port.protocol, family, frontends, backends });
+            if frontends.is_empty() {
+                continue;
             }
+            let any = |flags: u32| frontends.iter().any(|(_, own)| own & flags != 0);
+            let local = any(FrontendFlags::INTERNAL_LOCAL | FrontendFlags::EXTERNAL_LOCAL | FrontendFlags::DSR);
+            groups.push(Group {
+                port: port.port,
+                protocol: port.protocol,
+                family,
+                backends: backends(port, family, endpoints, local),
+                affinity_s: service.more().affinity_s.unwrap_or(0),
+                outside: any(OUTSIDE),
+                ranges: if any(FrontendFlags::SOURCE_RANGES) { ranges(service, family) } else { Vec::new() },
+                frontends,
+            });
         }
     }
     groups
 }
 
-fn frontends(service: &Service, port: &ServicePort, family: IpFamily) -> Vec<(FrontendKey, u32)> {
-    let own = service.cluster_ips.iter().filter(|ip| IpFamily::of(**ip) == family);
-    let mut frontends: Vec<_> = own.map(|&ip| (frontend_key(ip, port.port, port.protocol), 0)).collect();
-    if let (false, true, Some(node_port)) = (frontends.is_empty(), service.wants_node_ports(), port.node_port) {
-        let key = frontend_key(family.unspecified(), node_port, port.protocol);
-        frontends.push((key, FrontendFlags::NODE_PORT));
+/// What a Service asks for in one family. Without a cluster IP in it there is nothing
+/// in it, as with kube-proxy.
+pub(crate) fn frontends(
+    service: &Service,
+    port: &ServicePort,
+    family: IpFamily,
+    settings: &ServiceSettings,
+) -> Vec<(FrontendKey, u32)> {
+    let more = service.more();
+    let own = |ip: &IpAddr| IpFamily::of(*ip) == family;
+    let internal = if more.internal_local { FrontendFlags::INTERNAL_LOCAL } else { 0 };
+    let key = |ip: IpAddr| frontend_key(ip, port.port, port.protocol);
+    let mut frontends: Vec<_> = service.cluster_ips.iter().copied().filter(own).map(|ip| (key(ip), internal)).collect();
+    if frontends.is_empty() {
+        return frontends;
     }
+    let policy = match (service.external_local(), settings.dsr) {
+        (true, _) => FrontendFlags::EXTERNAL_LOCAL,
+        (false, true) => FrontendFlags::DSR,
+        (false, false) => 0,
+    };
+    if let (true, Some(node_port)) = (service.wants_node_ports(), port.node_port) {
+        let key = frontend_key(family.unspecified(), node_port, port.protocol);
+        frontends.push((key, FrontendFlags::NODE_PORT | policy));
+    }
+    let limited = if ranges(service, family).is_empty() { 0 } else { FrontendFlags::SOURCE_RANGES };
+    // A balancer's address comes first: one that is an external address too stays limited.
+    let balancers = more.load_balancer_ips.iter().filter(|one| !one.proxy).map(|one| one.ip);
+    let outside = balancers.map(|ip| (ip, limited)).chain(more.external_ips.iter().map(|ip| (*ip, 0)));
+    let mut seen: BTreeSet<FrontendKey> = frontends.iter().map(|(key, _)| *key).collect();
+    let outside =
+        outside.filter(|(ip, _)| own(ip)).map(|(ip, more)| (key(ip), FrontendFlags::EXTERNAL | policy | more));
+    frontends.extend(outside.filter(|(key, _)| seen.insert(*key)));
     frontends
 }
 
-/// The backends of a port, and whether each is usable. As kube-proxy has it
-/// (KEP-1669), terminating endpoints that still serve are used only when none is
-/// ready. Of two endpoints with one address the better counts.
-fn backends(port: &ServicePort, family: IpFamily, endpoints: &[Endpoint]) -> BTreeMap<BackendName, bool> {
-    let own = || endpoints.iter().filter(|endpoint| IpFamily::of(endpoint.addr) == family);
-    let targets = || {
-        own().filter_map(|endpoint| {
-            let target = port_bytes(endpoint.target(port)?);
-            Some((endpoint, (addr_bytes(endpoint.addr), target, port.protocol.number())))
-        })
+/// The networks whose clients are let in; none when all are: as with kube-proxy, a
+/// family without a range of its own is open, and so is one with a range of no bits.
+pub(crate) fn ranges(service: &Service, family: IpFamily) -> Vec<Range> {
+    let own = |range: &&IpNet| IpFamily::of(range.addr()) == family;
+    let range = |range: &IpNet| {
+        let before = if range.addr().is_ipv4() { 96 } else { 0 };
+        (before + u32::from(range.prefix_len()), addr_bytes(range.network()))
     };
-    let some_ready = targets().any(|(endpoint, _)| endpoint.ready);
-    let mut backends = BTreeMap::new();
-    for (endpoint, name) in targets() {
-        let usable = endpoint.ready || (!some_ready && endpoint.serving && endpoint.terminating);
-        *backends.entry(name).or_default() |= usable;
+    let own: Vec<&IpNet> = service.more().source_ranges.iter().filter(own).collect();
+    if own.iter().any(|range| range.prefix_len() == 0) {
+        return Vec::new();
     }
-    backends
+    let unique: BTreeSet<Range> = own.into_iter().map(range).collect();
+    unique.into_iter().collect()
 }
 
-/// The epoch for these slots: one that a frontend of the Service port names already
-/// and that holds just these, else one that was never used. Slots that a plan left
-/// behind unfinished are thus never completed in place.
+/// The better first: of two endpoints with one address the better counts.
+fn quality(endpoint: &Endpoint) -> impl Ord {
+    let rank = match (endpoint.ready, endpoint.serving, endpoint.terminating) {
+        (true, ..) => 0,
+        (false, true, true) => 1,
+        (false, true, false) => 2,
+        (false, false, _) => 3,
+    };
+    (rank, !endpoint.local)
+}
+
+/// The endpoints of a Service port in one family, each address once, with what they
+/// are for. `local` says whether anyone asks for the local set.
+pub(crate) fn targets<'a>(
+    port: &ServicePort,
+    family: IpFamily,
+    endpoints: &'a [Endpoint],
+    local: bool,
+) -> Vec<(BackendName, &'a Endpoint, Part)> {
+    let mut best: BTreeMap<BackendName, &Endpoint> = BTreeMap::new();
+    for endpoint in endpoints.iter().filter(|endpoint| IpFamily::of(endpoint.addr) == family) {
+        let Some(target) = endpoint.target(port) else { continue };
+        let name = (addr_bytes(endpoint.addr), port_bytes(target), port.protocol.number());
+        let known = best.entry(name).or_insert(endpoint);
+        if quality(endpoint) < quality(known) {
+            *known = endpoint;
+        }
+    }
+    let parts = categorize(&best.values().copied().collect::<Vec<_>>());
+    let parts = parts.into_iter().map(|part| Part { local: part.local && local, ..part });
+    best.into_iter().zip(parts).map(|((name, endpoint), part)| (name, endpoint, part)).collect()
+}
+
+fn backends(port: &ServicePort, family: IpFamily, endpoints: &[Endpoint], local: bool) -> BTreeMap<BackendName, Use> {
+    let targets = targets(port, family, endpoints, local).into_iter();
+    targets.map(|(name, one, part)| (name, Use { part, serving: one.ready || one.serving })).collect()
+}
+
+/// The groups of a pod's host ports, one a port and family.
+pub(crate) fn host_groups(pod: &HostPorts) -> Vec<Group> {
+    let (mut groups, mut seen) = (Vec::new(), BTreeSet::new());
+    for port in &pod.ports {
+        for family in [IpFamily::IPv4, IpFamily::IPv6] {
+            let Some(&target) = pod.ips.iter().find(|ip| IpFamily::of(**ip) == family) else { continue };
+            let Some(host_ip) = host_ip(port, family) else { continue };
+            let key = frontend_key(host_ip, port.port, port.protocol);
+            if !seen.insert(key) {
+                continue;
+            }
+            let name = (addr_bytes(target), port_bytes(port.target), port.protocol.number());
+            let part = Part { cluster: true, local: false };
+            groups.push(Group {
+                port: port.port,
+                protocol: port.protocol,
+                family,
+                frontends: vec![(key, FrontendFlags::HOST_PORT)],
+                backends: BTreeMap::from([(name, Use { part, serving: true })]),
+                affinity_s: 0,
+                outside: false,
+                ranges: Vec::new(),
+            });
+        }
+    }
+    groups
+}
+
+/// The address of a family on which a host port is open, if it is.
+fn host_ip(port: &HostPort, family: IpFamily) -> Option<IpAddr> {
+    match port.host_ip.map(|ip| ip.to_canonical()) {
+        None => Some(family.unspecified()),
+        Some(ip) => Some(ip).filter(|ip| IpFamily::of(*ip) == family),
+    }
+}
+
+/// The epoch for this list: one that a frontend of the Service port names already and
+/// that holds just this, else one that was never used. Slots that a plan left behind
+/// unfinished are thus never completed in place.
 pub(crate) fn epoch(present: &LbTables, (id, last): (u32, u32), won: &[FrontendKey], slots: &[u32]) -> u32 {
     let named = || {
         let frontends = won.iter().filter_map(|key| present.frontends.get(key));
@@ -86,8 +217,7 @@ pub(crate) fn epoch(present: &LbTables, (id, last): (u32, u32), won: &[FrontendK
         let held = present.slots_of(id).filter(|(key, _)| key.epoch == epoch);
         held.eq(blocks(id, epoch, slots))
     };
-    let fitting = named().filter(|frontend| frontend.count as usize == slots.len() && holds(frontend.epoch));
-    if let Some(epoch) = fitting.map(|frontend| frontend.epoch).max() {
+    if let Some(epoch) = named().map(|frontend| frontend.epoch).filter(|epoch| holds(*epoch)).max() {
         return epoch;
     }
     let used = named().map(|frontend| frontend.epoch).chain(present.slots_of(id).map(|(key, _)| key.epoch));

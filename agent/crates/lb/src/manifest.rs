@@ -15,8 +15,7 @@ pub struct ServiceManifest {
     pub(crate) kind: Option<String>,
     pub(crate) metadata: Metadata,
     pub(crate) spec: Spec,
-    #[serde(rename = "status")]
-    _status: Known,
+    pub(crate) status: Status,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -25,8 +24,7 @@ pub(crate) struct Metadata {
     pub name: Option<String>,
     pub namespace: Option<String>,
     pub creation_timestamp: Option<jiff::Timestamp>,
-    #[serde(rename = "labels")]
-    _labels: Known,
+    pub labels: Option<BTreeMap<String, String>>,
     #[serde(rename = "annotations")]
     _annotations: Known,
     #[serde(rename = "uid")]
@@ -66,8 +64,7 @@ pub(crate) struct Spec {
     pub publish_not_ready_addresses: Option<bool>,
     pub external_name: Option<String>,
     pub session_affinity: Option<String>,
-    #[serde(rename = "sessionAffinityConfig")]
-    _session_affinity_config: Known,
+    pub session_affinity_config: Option<SessionAffinityConfig>,
     pub external_traffic_policy: Option<String>,
     pub internal_traffic_policy: Option<String>,
     #[serde(rename = "externalIPs")]
@@ -79,6 +76,46 @@ pub(crate) struct Spec {
     pub allocate_load_balancer_node_ports: Option<bool>,
     pub health_check_node_port: Option<i64>,
     pub traffic_distribution: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct SessionAffinityConfig {
+    #[serde(rename = "clientIP")]
+    pub client_ip: Option<ClientIp>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ClientIp {
+    pub timeout_seconds: Option<i64>,
+}
+
+/// Without a controller that would write it, a manifest may say what addresses the
+/// load balancer has.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Status {
+    pub load_balancer: Option<Balancer>,
+    #[serde(rename = "conditions")]
+    _conditions: Known,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Balancer {
+    pub ingress: Option<Vec<Ingress>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Ingress {
+    pub ip: Option<String>,
+    pub ip_mode: Option<String>,
+    #[serde(rename = "hostname")]
+    _hostname: Known,
+    #[serde(rename = "ports")]
+    _ports: Known,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

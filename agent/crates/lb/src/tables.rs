@@ -1,12 +1,15 @@
-//! The three service maps as values, and the plan that changes one state into
+//! The service maps as values, and the plan that changes one state into
 //! another.
 
 use crate::address::{flag_names, socket_text};
-use orlop_ebpf_abi::{Backend, BackendState, Frontend, FrontendKey, SLOTS_A_BLOCK, SlotBlock, SlotKey};
-use std::collections::BTreeMap;
+use crate::{addr_ip, address::range_text};
+use orlop_ebpf_abi::{Backend, BackendState, Frontend, FrontendKey, SLOTS_A_BLOCK, SlotBlock, SlotKey, SourceRangeKey};
+use orlop_model::Protocol;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
+use std::net::SocketAddr;
 
-/// What the three maps hold, entry for entry: made by the compiler, or read from
+/// What the maps hold, entry for entry: made by the compiler, or read from
 /// the kernel as a dump.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LbTables {
@@ -16,6 +19,8 @@ pub struct LbTables {
     pub slots: BTreeMap<SlotKey, SlotBlock>,
     /// Map `BACKENDS`, by backend id.
     pub backends: BTreeMap<u32, Backend>,
+    /// Map `SOURCE_RANGES`; the value of each is 1.
+    pub source_ranges: BTreeSet<SourceRangeKey>,
 }
 
 /// One operation on one map element. Each is idempotent: a put replaces, and a
@@ -36,6 +41,11 @@ pub enum MapOp {
         /// Backend ids, 0 after the last.
         block: SlotBlock,
     },
+    /// Set an element of `SOURCE_RANGES` to 1.
+    PutSourceRange {
+        /// Its key.
+        key: SourceRangeKey,
+    },
     /// Set an element of `FRONTENDS`: readers see the old value or the new.
     PutFrontend {
         /// Its key.
@@ -53,6 +63,11 @@ pub enum MapOp {
         /// Its key.
         key: SlotKey,
     },
+    /// Remove an element of `SOURCE_RANGES`.
+    RemoveSourceRange {
+        /// Its key.
+        key: SourceRangeKey,
+    },
     /// Remove an element of `BACKENDS`.
     RemoveBackend {
         /// Backend id.
@@ -64,7 +79,7 @@ pub enum MapOp {
 /// dump the maps and ask [`Compiler::resync`](crate::Compiler::resync) for a new plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[must_use = "the maps do not follow until the plan is carried out"]
-pub struct LbPlan(pub Vec<MapOp>);
+pub struct LbPlan(pub Vec<MapOp>, pub(crate) Vec<SocketAddr>);
 
 impl LbPlan {
     /// Nothing to do.
@@ -77,6 +92,14 @@ impl LbPlan {
     pub fn len(&self) -> usize {
         self.0.len()
     }
+    /// UDP backends that answer no more, each once: those that no Service names any
+    /// longer, and those that are neither ready nor serving. Sockets that are
+    /// connected to them wait for nothing and are to be destroyed, whether the plan
+    /// could be carried out or not. A backend that terminates and still serves is
+    /// none of them. After a restart those that the dump had are told of again.
+    pub fn dead_udp_backends(&self) -> impl Iterator<Item = SocketAddr> {
+        self.1.iter().copied()
+    }
 }
 
 impl LbTables {
@@ -88,6 +111,8 @@ impl LbTables {
             MapOp::PutFrontend { key, frontend } => drop(self.frontends.insert(key, frontend)),
             MapOp::RemoveFrontend { ref key } => drop(self.frontends.remove(key)),
             MapOp::RemoveSlot { ref key } => drop(self.slots.remove(key)),
+            MapOp::PutSourceRange { key } => drop(self.source_ranges.insert(key)),
+            MapOp::RemoveSourceRange { ref key } => drop(self.source_ranges.remove(key)),
             MapOp::RemoveBackend { ref id } => drop(self.backends.remove(id)),
         }
     }
@@ -113,6 +138,11 @@ pub(crate) fn blocks(service: u32, epoch: u32, slots: &[u32]) -> impl Iterator<I
         filled[..ids.len()].copy_from_slice(ids);
         (SlotKey { service, epoch, block }, filled)
     })
+}
+
+/// The socket address of a UDP backend.
+pub(crate) fn udp_socket(&(addr, port, proto): &crate::ids::BackendName) -> Option<SocketAddr> {
+    (proto == Protocol::Udp.number()).then(|| SocketAddr::new(addr_ip(addr), u16::from_be_bytes(port)))
 }
 
 fn ids_text(block: &SlotBlock) -> String {
@@ -160,12 +190,14 @@ impl fmt::Display for MapOp {
             }
             Self::RemoveFrontend { key } => write!(f, "remove frontend {}", frontend_text(key)),
             Self::RemoveSlot { key } => write!(f, "remove slot {}", slot_text(key)),
+            Self::PutSourceRange { key } => write!(f, "put range {}", range_text(key)),
+            Self::RemoveSourceRange { key } => write!(f, "remove range {}", range_text(key)),
             Self::RemoveBackend { id } => write!(f, "remove backend {id}"),
         }
     }
 }
 
-/// One line an element, in key order: `fe`, `slot`, `be`.
+/// One line an element, in key order: `fe`, `slot`, `be`, `range`.
 impl fmt::Display for LbTables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (key, frontend) in &self.frontends {
@@ -176,6 +208,9 @@ impl fmt::Display for LbTables {
         }
         for (id, Backend { addr, port, proto, state }) in &self.backends {
             writeln!(f, "be {id} {} state={}", socket_text(*addr, *port, *proto), state_text(*state))?;
+        }
+        for key in &self.source_ranges {
+            writeln!(f, "range {}", range_text(key))?;
         }
         Ok(())
     }

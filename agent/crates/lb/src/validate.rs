@@ -1,5 +1,8 @@
 //! From a manifest to a Service, with the API server's checks and words.
 
+mod traffic;
+
+use crate::lean::LABEL_PROXY_NAME;
 use crate::manifest::{IntOrString, Port, ServiceManifest, Spec};
 use crate::{
     FieldError, FieldProblem, IpFamily, IpFamilyPolicy, LbError, Service, ServicePort, ServiceType, TargetPort,
@@ -77,6 +80,7 @@ impl ServiceManifest {
         let (headless, cluster_ips) = addresses(spec, kind, &mut errors);
         let (families, family_policy) = families(spec, &mut errors);
         let ports = ports(spec, kind, headless, &mut errors);
+        let more = traffic::more(&self, kind, &mut errors);
         if kind == ServiceType::ExternalName && spec.external_name.as_deref().unwrap_or("").is_empty() {
             errors.add("spec.externalName", FieldProblem::Required(""));
         }
@@ -94,6 +98,8 @@ impl ServiceManifest {
                     publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
                     ports,
                     external_name: spec.external_name.clone(),
+                    other_proxy: self.metadata.labels.iter().flatten().any(|(label, _)| label == LABEL_PROXY_NAME),
+                    more,
                 };
                 let warnings = warnings(spec, &service);
                 Ok(Validated { service, warnings })
@@ -313,32 +319,23 @@ fn port_name_problem(text: &str) -> Option<&'static str> {
     }
 }
 
+/// What only a controller outside could do. Nodes do not look at it in a cluster
+/// either; without one nobody else does.
 fn warnings(spec: &Spec, service: &Service) -> Vec<String> {
-    let present = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
-    let local = |policy: &Option<String>| policy.as_deref() == Some("Local");
+    let balancer = service.kind == ServiceType::LoadBalancer;
     let known = [
-        ("spec.sessionAffinity", spec.session_affinity.as_deref() == Some("ClientIP"), "connections are spread"),
-        ("spec.externalTrafficPolicy", local(&spec.external_traffic_policy), "all endpoints are used"),
-        ("spec.internalTrafficPolicy", local(&spec.internal_traffic_policy), "all endpoints are used"),
-        ("spec.externalIPs", present(&spec.external_ips), "the Service is not reached there"),
-        ("spec.type LoadBalancer", service.kind == ServiceType::LoadBalancer, "it works as NodePort"),
-        ("spec.loadBalancerIP", spec.load_balancer_ip.is_some(), "the Service is not reached there"),
-        ("spec.loadBalancerClass", spec.load_balancer_class.is_some(), "no load balancer is made"),
-        ("spec.loadBalancerSourceRanges", present(&spec.load_balancer_source_ranges), "every source is let in"),
         (
-            "spec.allocateLoadBalancerNodePorts",
-            spec.allocate_load_balancer_node_ports == Some(false),
-            "node ports are opened",
+            "spec.loadBalancerIP",
+            spec.load_balancer_ip.is_some(),
+            "give the address as status.loadBalancer.ingress[0].ip",
         ),
-        ("spec.healthCheckNodePort", spec.health_check_node_port.is_some_and(|port| port != 0), "it is not opened"),
-        ("spec.trafficDistribution", spec.traffic_distribution.is_some(), "all endpoints are used"),
-        ("spec.type ExternalName", service.kind == ServiceType::ExternalName, "the name is not resolved"),
+        ("spec.loadBalancerClass", spec.load_balancer_class.is_some(), "no load balancer is made"),
         (
-            "protocol SCTP",
-            service.ports.iter().any(|port| port.protocol == Protocol::Sctp),
-            "those ports are not reached",
+            "spec.type LoadBalancer",
+            balancer && service.more().load_balancer_ips.is_empty(),
+            "no load balancer is made; an address that one has can be given as status.loadBalancer.ingress[0].ip",
         ),
     ];
     let given = known.into_iter().filter(|(_, given, _)| *given);
-    given.map(|(what, _, so)| format!("{what} is not acted on yet: {so}")).collect()
+    given.map(|(what, _, so)| format!("{what} is for a controller that is not here: {so}")).collect()
 }

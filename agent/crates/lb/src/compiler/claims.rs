@@ -12,6 +12,9 @@ pub(super) struct Claims {
     first: HashMap<FrontendKey, Place>,
     /// Who else asks.
     others: BTreeMap<FrontendKey, Vec<Place>>,
+    /// By the node port that would take them over: host ports on one address of the
+    /// node, and who asks for them.
+    watchers: BTreeMap<FrontendKey, Vec<(FrontendKey, Place)>>,
 }
 
 impl Claims {
@@ -27,6 +30,28 @@ impl Claims {
     /// Frontends that more than one asks for, and who.
     pub(super) fn contested(&self) -> impl Iterator<Item = (FrontendKey, Vec<Place>)> {
         self.others.keys().map(|key| (*key, self.of(key).collect()))
+    }
+
+    /// All who ask for it, or yield to who has it.
+    pub(super) fn concerned(&self, key: &FrontendKey) -> impl Iterator<Item = Place> {
+        self.of(key).chain(self.watchers.get(key).into_iter().flatten().map(|(_, place)| *place))
+    }
+
+    /// Host ports on one address that yield to a node port of the same number.
+    pub(super) fn watched(&self) -> impl Iterator<Item = (FrontendKey, FrontendKey, Place)> {
+        self.watchers.iter().flat_map(|(node, all)| all.iter().map(|(own, place)| (*node, *own, *place)))
+    }
+
+    pub(super) fn watch(&mut self, node: FrontendKey, own: FrontendKey, place: Place) {
+        self.watchers.entry(node).or_default().push((own, place));
+    }
+
+    pub(super) fn unwatch(&mut self, node: &FrontendKey, place: Place) {
+        let Some(all) = self.watchers.get_mut(node) else { return };
+        all.retain(|(_, other)| *other != place);
+        if all.is_empty() {
+            self.watchers.remove(node);
+        }
     }
 
     pub(super) fn add(&mut self, key: FrontendKey, place: Place, before: impl Fn(Place, Place) -> bool) {

@@ -1,7 +1,10 @@
 //! Services.
 
 use super::{Invalid, InvalidItem, RawMetadata, protocol};
-use crate::{IpFamily, PodEndpoint, Service, ServicePort, ServiceType, TargetPort};
+use crate::{
+    IpFamily, LoadBalancerIp, PodEndpoint, Service, ServiceMore, ServicePort, ServiceType, TargetPort,
+    TrafficDistribution,
+};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use orlop_model::{Protocol, ServiceKey};
@@ -33,7 +36,7 @@ pub struct LeanService {
     /// Labels of its pods.
     pub selector: Selector,
     /// What few Services have.
-    pub more: Option<Box<LeanServiceMore>>,
+    pub more: Option<Box<ServiceMore>>,
     /// What was left out.
     pub invalid: Box<[InvalidItem]>,
 }
@@ -79,50 +82,8 @@ impl Selector {
     }
 }
 
-/// What few Services have.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LeanServiceMore {
-    /// `spec.externalIPs`.
-    pub external_ips: Box<[IpAddr]>,
-    /// `status.loadBalancer.ingress`.
-    pub load_balancer_ips: Box<[LoadBalancerIp]>,
-    /// `spec.loadBalancerSourceRanges`.
-    pub source_ranges: Box<[IpNet]>,
-    /// `spec.sessionAffinity: ClientIP`: its timeout in seconds.
-    pub affinity_s: Option<u32>,
-    /// `spec.externalTrafficPolicy: Local`.
-    pub external_local: bool,
-    /// `spec.internalTrafficPolicy: Local`.
-    pub internal_local: bool,
-    /// `spec.healthCheckNodePort`.
-    pub health_check_node_port: Option<u16>,
-    /// `spec.trafficDistribution`.
-    pub distribution: TrafficDistribution,
-}
-
-/// One of `status.loadBalancer.ingress`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LoadBalancerIp {
-    /// The address.
-    pub ip: IpAddr,
-    /// `ipMode: Proxy`: the balancer ends connections itself; nodes leave the address alone.
-    pub proxy: bool,
-}
-
-/// `spec.trafficDistribution`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum TrafficDistribution {
-    /// Nothing said, or nothing known.
-    #[default]
-    Any,
-    /// `PreferSameZone`, `PreferClose`.
-    SameZone,
-    /// `PreferSameNode`.
-    SameNode,
-}
-
 /// `spec.sessionAffinityConfig` when nothing is said (k8s.io/api/core/v1).
-const AFFINITY_S: u32 = 10_800;
+pub(crate) const AFFINITY_S: u32 = 10_800;
 
 /// A Service as the environment variables of pods want it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,6 +130,8 @@ impl LeanService {
             publish_not_ready: self.publish_not_ready,
             ports: self.ports.iter().map(port).collect(),
             external_name: None,
+            other_proxy: self.skipped,
+            more: self.more.clone(),
         }
     }
 
@@ -295,7 +258,7 @@ impl LeanService {
             headless,
             skipped: raw.metadata.skipped(),
             publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
-            cluster_ips: addresses("spec.clusterIPs", texts.into_iter(), &mut invalid),
+            cluster_ips: addresses("spec.clusterIPs", texts.into_iter(), &mut invalid).into(),
             ports: ports.filter_map(|(n, port)| port_of(n, port, &mut invalid)).collect(),
             selector: spec.selector.as_ref().map(Selector::new).unwrap_or_default(),
             more: more(&spec, &raw.status, &mut invalid),
@@ -304,7 +267,7 @@ impl LeanService {
     }
 }
 
-fn addresses<'a>(field: &str, texts: impl Iterator<Item = &'a String>, invalid: &mut Invalid) -> Box<[IpAddr]> {
+fn addresses<'a>(field: &str, texts: impl Iterator<Item = &'a String>, invalid: &mut Invalid) -> Vec<IpAddr> {
     texts.enumerate().filter_map(|(n, text)| invalid.ip(text, || format!("{field}[{n}]"))).collect()
 }
 
@@ -323,7 +286,7 @@ fn port_of(n: usize, raw: &RawPort, invalid: &mut Invalid) -> Option<LeanService
     Some(LeanServicePort { name, protocol, port, node_port: raw.node_port.and_then(number) })
 }
 
-fn more(spec: &RawSpec, status: &RawStatus, invalid: &mut Invalid) -> Option<Box<LeanServiceMore>> {
+fn more(spec: &RawSpec, status: &RawStatus, invalid: &mut Invalid) -> Option<Box<ServiceMore>> {
     let local = |policy: &Option<String>| policy.as_deref() == Some("Local");
     let ingress = status.load_balancer.iter().flat_map(|balancer| balancer.ingress.iter().flatten()).enumerate();
     let balancer = |(n, one): (usize, &RawIngress)| {
@@ -342,10 +305,10 @@ fn more(spec: &RawSpec, status: &RawStatus, invalid: &mut Invalid) -> Option<Box
         }
     }
     let timeout = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref()?.timeout_seconds);
-    let more = LeanServiceMore {
+    let more = ServiceMore {
         external_ips: addresses("spec.externalIPs", spec.external_ips.iter().flatten(), invalid),
         load_balancer_ips,
-        source_ranges: source_ranges.into(),
+        source_ranges,
         affinity_s: (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| timeout.unwrap_or(AFFINITY_S)),
         external_local: local(&spec.external_traffic_policy),
         internal_local: local(&spec.internal_traffic_policy),
@@ -358,6 +321,8 @@ fn more(spec: &RawSpec, status: &RawStatus, invalid: &mut Invalid) -> Option<Box
             Some("PreferSameNode") => TrafficDistribution::SameNode,
             _ => TrafficDistribution::Any,
         },
+        // Node ports are given by the API server.
+        no_node_ports: false,
     };
-    (more != LeanServiceMore::default()).then(|| Box::new(more))
+    (more != ServiceMore::default()).then(|| Box::new(more))
 }

@@ -6,21 +6,27 @@ use serde::{Deserialize, Deserializer};
 use std::net::IpAddr;
 
 /// A piece of a slice's text: where it starts and how long it is; 0 is none. A
-/// name has at most 253 characters, and a slice's text is below 16 MiB because the
-/// API server takes no object of more than 1.5 MiB.
+/// name has at most 253 characters, a longer piece (several hints) ends at a line's
+/// end, and a slice's text is below 16 MiB because the API server takes no object of
+/// more than 1.5 MiB.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Span(u32);
 
 const SPAN_LENGTH_BITS: u32 = 8;
+/// Stands for "to the line's end".
+const SPAN_LENGTH_LINE: usize = (1 << SPAN_LENGTH_BITS) - 1;
 
 impl Span {
     fn new(start: usize, length: usize) -> Option<Self> {
         let start = u32::try_from(start).ok().filter(|start| *start < 1 << (32 - SPAN_LENGTH_BITS))?;
-        Some(Self(start << SPAN_LENGTH_BITS | u32::from(u8::try_from(length).ok()?)))
+        Some(Self(start << SPAN_LENGTH_BITS | u32::try_from(length.min(SPAN_LENGTH_LINE)).ok()?))
     }
 
     fn of(self, text: &str) -> &str {
-        let (start, length) = ((self.0 >> SPAN_LENGTH_BITS) as usize, (self.0 & 0xff) as usize);
+        let (start, length) = ((self.0 >> SPAN_LENGTH_BITS) as usize, self.0 as usize & SPAN_LENGTH_LINE);
+        if length == SPAN_LENGTH_LINE {
+            return text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or("");
+        }
         text.get(start..start + length).unwrap_or("")
     }
 }
@@ -79,9 +85,8 @@ pub struct LeanEndpoint {
     pub pod: Span,
     /// Node.
     pub node: Span,
-    /// Zone.
-    pub zone: Span,
-    /// `hints.forZones`, joined by commas.
+    /// `hints.forZones`, joined by commas. Of the endpoint's own zone nothing is kept:
+    /// who wrote the hints has looked at it.
     pub hint_zones: Span,
     /// `hints.forNodes`, joined by commas.
     pub hint_nodes: Span,
@@ -193,7 +198,6 @@ struct RawEndpoint {
     conditions: Option<RawConditions>,
     target_ref: Option<RawTarget>,
     node_name: Option<String>,
-    zone: Option<String>,
     hints: Option<RawHints>,
 }
 
@@ -240,6 +244,9 @@ impl Text {
         }
         let span = Span::new(self.text.len(), name.len())?;
         self.text.push_str(name);
+        if name.len() >= SPAN_LENGTH_LINE {
+            self.text.push('\n');
+        }
         Some(span)
     }
 
@@ -309,7 +316,7 @@ fn port_of(n: usize, raw: &RawPort, text: &mut Text, invalid: &mut Invalid) -> O
         return None;
     };
     let Some(name) = text.shared(raw.name.as_deref().unwrap_or("")) else {
-        invalid.add(|| format!("ports[{n}].name"), "is longer than 255 characters");
+        invalid.add(|| format!("ports[{n}].name"), "does not fit: the slice is larger than an API server allows");
         return None;
     };
     Some(LeanSlicePort { name, port, protocol })
@@ -350,13 +357,12 @@ fn endpoint_of(
     };
     let zones = joined(hints.and_then(|hints| hints.for_zones.as_ref()));
     let nodes = joined(hints.and_then(|hints| hints.for_nodes.as_ref()));
-    // Only a hint is lost with a text that does not fit; a name that does not is no name.
+    // A text that does not fit is of an object larger than an API server allows.
     Some(LeanEndpoint {
         addr,
         flags,
         pod: text.own(pod).unwrap_or_default(),
         node: text.shared(raw.node_name.as_deref().unwrap_or("")).unwrap_or_default(),
-        zone: text.shared(raw.zone.as_deref().unwrap_or("")).unwrap_or_default(),
         hint_zones: text.shared(&zones).unwrap_or_default(),
         hint_nodes: text.shared(&nodes).unwrap_or_default(),
     })

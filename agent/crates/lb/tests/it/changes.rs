@@ -4,8 +4,8 @@
 use crate::whole::{check_whole, targets};
 use orlop_ebpf_abi::FrontendKey;
 use orlop_lb::{
-    Compiler, Endpoint, EndpointPort, Input, LbPlan, LbTables, Service, ServicePort, ServiceType, TargetPort, addr_ip,
-    diff, frontend_key, port_number,
+    Compiler, Endpoint, EndpointPort, Hint, Input, LbPlan, LbTables, Service, ServicePort, ServiceType, TargetPort,
+    addr_ip, diff, frontend_key, port_number,
 };
 use orlop_model::{Protocol, ServiceKey};
 use proptest::prelude::*;
@@ -41,6 +41,8 @@ fn endpoints() -> impl Strategy<Value = Vec<Endpoint>> {
             },
             pod: None,
             local: true,
+            zone: Hint::None,
+            node: Hint::None,
             ready,
             serving,
             terminating,
@@ -80,6 +82,8 @@ fn input() -> impl Strategy<Value = Input> {
             publish_not_ready: false,
             ports,
             external_name: None,
+            other_proxy: false,
+            more: None,
         };
         Input { service, endpoints }
     })
@@ -202,7 +206,7 @@ fn run(changes: Vec<Change>) {
             }
         };
         let wanted = compiler.tables();
-        assert_eq!(plan, diff(&maps, &wanted));
+        assert_eq!(plan.0, diff(&maps, &wanted).0);
         assert_eq!(targets(&wanted), wanted_targets(&inputs));
         check_kept(&maps, &wanted);
         let (at_once, more) = Compiler::restore(wanted.clone(), inputs.values().cloned());
@@ -211,7 +215,7 @@ fn run(changes: Vec<Change>) {
         if std::mem::replace(&mut succeed, usize::MAX) != usize::MAX {
             let plan = compiler.resync(maps.clone());
             let wanted = compiler.tables();
-            assert_eq!(plan, diff(&maps, &wanted));
+            assert_eq!(plan.0, diff(&maps, &wanted).0);
             carry_out(&mut maps, &plan, &wanted, usize::MAX);
         }
         assert_eq!(maps, compiler.tables());

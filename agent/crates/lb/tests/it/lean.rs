@@ -46,9 +46,25 @@ fn a_slice_as_the_controller_writes_it() {
         ]
     );
     let first = &slice.endpoints()[0];
-    let texts = [first.zone, first.hint_zones, first.hint_nodes].map(|span| slice.text(span));
-    assert_eq!(texts, ["a", "a,b", "n1"]);
+    let texts = [first.hint_zones, first.hint_nodes].map(|span| slice.text(span));
+    assert_eq!(texts, ["a,b", "n1"]);
     assert_eq!(slice.invalid(), []);
+}
+
+/// Eight hints of nodes with the longest names there are do not fit a span's length.
+#[test]
+fn many_long_hints() {
+    let names: Vec<String> = (0..8).map(|n| format!("{n}-{}", "x".repeat(251))).collect();
+    let hints: Vec<_> = names.iter().map(|name| json!({"name": name})).collect();
+    let endpoint = |ip: &str| json!({"addresses": [ip], "nodeName": "n1", "hints": {"forNodes": hints}});
+    let slice = slice(json!({
+        "metadata": {"name": "s", "namespace": "d", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4", "ports": [{"port": 81}], "endpoints": [endpoint("10.1.0.4"), endpoint("10.1.0.5")],
+    }));
+    for one in slice.endpoints() {
+        assert_eq!(slice.text(one.hint_nodes), names.join(","));
+        assert_eq!(slice.text(one.node), "n1");
+    }
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! 10,000 Services with 10 endpoints each.
 
-use orlop_lb::{Compiler, Endpoint, EndpointPort, Input, LbTables, Service, ServicePort, ServiceType, TargetPort};
+use orlop_lb::{
+    Compiler, Endpoint, EndpointPort, Hint, Input, LbTables, Service, ServicePort, ServiceType, TargetPort,
+};
 use orlop_model::{Protocol, ServiceKey};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -26,11 +28,15 @@ fn input(n: u32) -> Input {
         publish_not_ready: false,
         ports: vec![port],
         external_name: None,
+        other_proxy: false,
+        more: None,
     };
     let endpoint = |m: u32| Endpoint {
         addr: Ipv4Addr::from_bits(0x0b00_0000 + n * 10 + m).into(),
         pod: None,
         local: false,
+        zone: Hint::None,
+        node: Hint::None,
         ready: true,
         serving: true,
         terminating: false,

@@ -214,6 +214,8 @@ fn service(name: &str, words: &[&str]) -> Service {
         publish_not_ready: false,
         ports: Vec::new(),
         external_name: None,
+        other_proxy: false,
+        more: None,
     };
     for word in words {
         match *word {
