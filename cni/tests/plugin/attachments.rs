@@ -303,3 +303,24 @@ fn the_result_of_plugins_before_is_kept() {
     assert_eq!(result["dns"], before["dns"]);
     assert_eq!(node.call("CHECK", &c, "eth0", &json!({ "prevResult": result })).success(), Value::Null);
 }
+
+/// The example, as libcni makes a plugin's configuration of it.
+#[test]
+fn the_example_works() {
+    let node = Node::new(&BOTH);
+    let c = Container::new("example");
+    let text = include_str!("../../examples/10-orlop.conflist");
+    let list: Value = serde_json::from_str(text).unwrap();
+    let mut conf = list["plugins"][0].clone();
+    conf["cniVersion"] = list["cniVersion"].clone();
+    conf["name"] = list["name"].clone();
+    assert_eq!(conf["dataDir"], "/run/orlop-cni", "the default, spelled out");
+    conf["dataDir"] = json!(node.dir.path());
+    let called = node.run(&env_of("ADD", &c, "eth0", &c.path()), &conf.to_string());
+    assert_eq!(called.stderr, "");
+    let result = called.success();
+    assert_eq!(addresses(&result), ["10.244.1.2", "fd00:244:1::2"]);
+    assert_eq!(result["interfaces"][1]["mtu"], 1450);
+    conf["prevResult"] = result;
+    node.run(&env_of("CHECK", &c, "eth0", &c.path()), &conf.to_string()).success();
+}
