@@ -6,6 +6,7 @@
 
 mod checksum;
 mod counter;
+mod crc32c;
 mod fragment;
 mod icmp;
 mod maps;
@@ -13,6 +14,7 @@ mod nat;
 mod neighbour;
 mod packet;
 mod reply;
+mod sctp;
 
 use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::Array;
@@ -141,6 +143,19 @@ pub fn fragment(ctx: TcContext) -> i32 {
         let Some((src_port, dst_port)) = fragment::ports_of(&ctx, packet) else { return BAD };
         read(&Packet { src_port, dst_port, ..*packet }).map_or(UNREAD, |()| NEXT)
     })
+}
+
+#[classifier]
+pub fn sctp(ctx: TcContext) -> i32 {
+    with(&ctx, |packet, arguments| {
+        let (addr, port) = arguments.end();
+        if sctp::rewrite(&ctx, packet, arguments.side(), addr, port).is_ok() { NEXT } else { BAD }
+    })
+}
+
+#[classifier]
+pub fn sctp_chunk(ctx: TcContext) -> i32 {
+    with(&ctx, |packet, _| sctp::first_chunk(&ctx, packet).map_or(NEXT, i32::from))
 }
 
 /// The kernel's licence check, as in the programs that ship.

@@ -149,7 +149,7 @@ fn pseudo(packet: &Packet, proto: u8, len: u32) -> u64 {
 /// Bytes of the IP packet, by its own account unless that is not possible (a
 /// packet of several segments).
 #[inline(always)]
-fn ip_len(ctx: &TcContext, packet: &Packet) -> u32 {
+pub fn ip_len(ctx: &TcContext, packet: &Packet) -> u32 {
     let (len, _, _) = packet::facts(ctx);
     let there = len.wrapping_sub(packet.l3);
     let (offset, more) = if packet.src.is_v4() { (2, 0) } else { (4, V6_LEN) };

@@ -14,6 +14,8 @@ mod live;
 mod neighbour;
 #[path = "pieces/reply.rs"]
 mod reply;
+#[path = "pieces/sctp.rs"]
+mod sctp;
 mod world;
 
 use world::frame;

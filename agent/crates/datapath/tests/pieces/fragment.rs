@@ -23,7 +23,7 @@ impl Datagram {
         const FRAGMENT: u8 = 44;
         let (src, dst) = (ip(self.src), ip(self.dst));
         if !self.v6 {
-            let field = offset / 8 | if more { 0x2000 } else { 0 };
+            let field = (offset / 8) | if more { 0x2000 } else { 0 };
             let packet = v4_fragment(self.id as u16, field, self.proto, src, dst, payload);
             return ethernet(OUR_MAC, THEIR_MAC, &packet);
         }
