@@ -75,7 +75,7 @@ pub fn is_alive(key: &Key, service: u32, backend: u32) -> bool {
 #[inline(always)]
 pub fn learn(key: &Key, src_hi: bool, service: u32, backend: u32) {
     let flow = plain(service, backend, initiator_bit(src_hi) | FlowFlags::FRESH, 0);
-    counter::expect(FLOWS.insert(&key.0, flow, u64::from(BPF_ANY)), Fault::FlowInsert);
+    counter::expect(FLOWS.insert(&key.0, &flow, u64::from(BPF_ANY)), Fault::FlowInsert);
 }
 
 /// Which ends have closed the connection, after this packet.
@@ -132,7 +132,7 @@ pub fn track(packet: &Packet, bit: u32) -> Option<Tracked> {
             return None;
         }
         let flow = plain(0, 0, initiator_bit(src_hi) | bit, packet.seq);
-        let _ = FLOWS.insert(&key.0, flow, u64::from(BPF_NOEXIST));
+        let _ = FLOWS.insert(&key.0, &flow, u64::from(BPF_NOEXIST));
         return Some(Tracked { new: true, from_initiator: true, service: 0, backend: 0 });
     };
     let mut flags = flow.flags;

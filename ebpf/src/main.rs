@@ -3,7 +3,9 @@
 #![no_std]
 #![no_main]
 
+mod affinity;
 mod checksum;
+mod choice;
 mod counter;
 mod flow;
 mod learn;
@@ -12,6 +14,7 @@ mod nat;
 mod node_port;
 mod packet;
 mod pod;
+mod ranges;
 mod service;
 mod socket;
 mod udp;

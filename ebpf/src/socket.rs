@@ -1,18 +1,21 @@
 //! cgroup sock_addr hooks: a socket that asks for a service gets a backend, and
 //! is told the service's address when it asks who its peer is.
+//!
+//! Only sockets of the node's own network namespace and of its pods' are translated
+//! (`NETNS`): elsewhere in the cgroup the same address may be somebody else's. There
+//! is no hook for SCTP sockets; their packets are translated where they leave the pod.
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_ANY, bpf_sock_addr};
-use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_set_retval};
+use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval};
 use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};
 use aya_ebpf::programs::{SockAddrContext, SockContext};
-use orlop_ebpf_abi::{SocketService, SocketState, UdpPeerKey};
+use orlop_ebpf_abi::{Fault, FrontendFlags, NetnsKind, SocketService, SocketState, UdpPeerKey};
 
-use crate::counter;
-use crate::maps::SOCKETS;
+use crate::maps::{NETNS, SOCKETS};
 use crate::packet::{Ip, TCP, UDP};
-use crate::service::{self, Chosen, Kind};
-use crate::udp;
+use crate::service::{self, Chosen, Client, Found, Kind, Room};
+use crate::{affinity, counter, udp};
 
 const ALLOW: i32 = 1;
 const DENY: i32 = 0;
@@ -131,23 +134,47 @@ fn note(cookie: u64, proto: u8, asked: (Ip, u16), chosen: &Chosen) {
         *old = value;
         return;
     }
-    let _ = SOCKETS.insert(cookie, value, u64::from(BPF_ANY));
+    counter::expect(SOCKETS.insert(cookie, value, u64::from(BPF_ANY)), Fault::SocketInsert);
+}
+
+/// The frontend that a socket's destination is, and the client that the socket is.
+/// `None`: the address stays as it is.
+#[inline(always)]
+fn asked_for(ctx: &SockAddrContext, room: &mut Room, addr: Ip, port: u16) -> Option<(Found, Client)> {
+    let found = service::find(room, addr, port)?;
+    // SAFETY: the context is the kernel's own.
+    let netns = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
+    // SAFETY: a copy of four bytes.
+    let kind = *unsafe { NETNS.get(&netns) }?;
+    let host = kind & NetnsKind::MASK == NetnsKind::NODE;
+    if !host && service::is_loopback(addr) {
+        return None;
+    }
+    // Who may come is told by a source address, which no socket has yet: its packets
+    // are looked at, and translated, on their way.
+    if found.frontend.flags & FrontendFlags::SOURCE_RANGES != 0 {
+        return None;
+    }
+    Some((found, Client { inside: true, addr: affinity::of_namespace(netns), port: 0, host }))
 }
 
 #[inline(always)]
 fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     let Some(proto) = protocol(ctx) else { return ALLOW };
     let (addr, port) = read(ctx, family);
-    let found = service::resolve(addr, port, proto);
-    match found.kind {
-        Kind::NotAService => {
-            // A UDP socket may connect again, now to something else.
-            if let Some(old) = known(cookie(ctx)) {
-                old.state = SocketState::NONE;
-            }
-            ALLOW
+    let mut room = Room::new(addr, port, proto);
+    let Some((found, client)) = asked_for(ctx, &mut room, addr, port) else {
+        // A UDP socket may connect again, now to something else.
+        if let Some(old) = known(cookie(ctx)) {
+            old.state = SocketState::NONE;
         }
-        Kind::Refused => refuse(found.chosen.service),
+        return ALLOW;
+    };
+    let found = service::choose(&mut room, found, &client);
+    match found.kind {
+        Kind::NotAService | Kind::Denied => ALLOW,
+        // A packet would be dropped where only other nodes have backends; a socket can be told.
+        Kind::Refused | Kind::NoLocal => refuse(found.chosen.service),
         Kind::Backend => {
             let chosen = found.chosen;
             if !fits(addr, &chosen) {
@@ -164,34 +191,31 @@ fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
 #[inline(always)]
 fn sendmsg(ctx: &SockAddrContext, family: Family) -> i32 {
     let (addr, port) = read(ctx, family);
+    let mut room = Room::new(addr, port, UDP);
+    let Some((found, client)) = asked_for(ctx, &mut room, addr, port) else { return ALLOW };
     let cookie = cookie(ctx);
-    let found = service::resolve(addr, port, UDP);
-    match found.kind {
-        Kind::NotAService => ALLOW,
-        Kind::Refused => refuse(found.chosen.service),
-        Kind::Backend => {
-            let fresh = found.chosen;
-            let chosen = match udp::peer(cookie, addr, port, UdpPeerKey::SERVICE) {
-                Some(old) if old.service == fresh.service && service::is_active(old.backend) => Chosen {
-                    addr: Ip::from_bytes(&old.addr),
-                    port: u16::from_ne_bytes(old.port),
-                    service: old.service,
-                    backend: old.backend,
-                },
-                _ => {
-                    if !fits(addr, &fresh) {
-                        return refuse(fresh.service);
-                    }
-                    udp::remember(cookie, addr, port, &fresh);
-                    counter::service_connection(fresh.service, fresh.backend);
-                    fresh
-                }
-            };
-            note(cookie, UDP, (addr, port), &chosen);
-            write(ctx, family, chosen.addr, chosen.port);
-            ALLOW
+    let chosen = match udp::peer(cookie, addr, port, UdpPeerKey::SERVICE) {
+        Some(old) if old.service == found.frontend.service && service::is_active(&old.backend) => Chosen {
+            addr: Ip::from_bytes(&old.addr),
+            port: u16::from_ne_bytes(old.port),
+            service: old.service,
+            backend: old.backend,
+        },
+        _ => {
+            let fresh = service::choose(&mut room, found, &client);
+            match fresh.kind {
+                Kind::NotAService | Kind::Denied => return ALLOW,
+                Kind::Backend if fits(addr, &fresh.chosen) => {}
+                Kind::Backend | Kind::Refused | Kind::NoLocal => return refuse(fresh.chosen.service),
+            }
+            udp::remember(cookie, addr, port, &fresh.chosen);
+            counter::service_connection(fresh.chosen.service, fresh.chosen.backend);
+            fresh.chosen
         }
-    }
+    };
+    note(cookie, UDP, (addr, port), &chosen);
+    write(ctx, family, chosen.addr, chosen.port);
+    ALLOW
 }
 
 /// The address of the peer that the program sees: the service's.

@@ -2,8 +2,9 @@
 //! to, and for which service a backend's answers come.
 
 use aya_ebpf::bindings::BPF_ANY;
-use orlop_ebpf_abi::{UdpPeer, UdpPeerKey};
+use orlop_ebpf_abi::{Fault, UdpPeer, UdpPeerKey};
 
+use crate::counter;
 use crate::maps::UDP_PEERS;
 use crate::packet::Ip;
 use crate::service::Chosen;
@@ -25,7 +26,9 @@ pub fn remember(cookie: u64, addr: Ip, port: u16, chosen: &Chosen) {
     let Chosen { service, backend, .. } = *chosen;
     let there =
         UdpPeer { addr: chosen.addr.bytes(), port: chosen.port.to_ne_bytes(), pad: [0; 2], service, backend, pad2: 0 };
-    let _ = UDP_PEERS.insert(key(cookie, addr, port, UdpPeerKey::SERVICE), there, u64::from(BPF_ANY));
+    let forth = UDP_PEERS.insert(key(cookie, addr, port, UdpPeerKey::SERVICE), there, u64::from(BPF_ANY));
+    counter::expect(forth, Fault::UdpPeerInsert);
     let back = UdpPeer { addr: addr.bytes(), port: port.to_ne_bytes(), pad: [0; 2], service, backend, pad2: 0 };
-    let _ = UDP_PEERS.insert(key(cookie, chosen.addr, chosen.port, UdpPeerKey::BACKEND), back, u64::from(BPF_ANY));
+    let back = UDP_PEERS.insert(key(cookie, chosen.addr, chosen.port, UdpPeerKey::BACKEND), back, u64::from(BPF_ANY));
+    counter::expect(back, Fault::UdpPeerInsert);
 }

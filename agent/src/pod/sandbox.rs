@@ -173,10 +173,12 @@ pub(crate) async fn connect(
     let failed = |error: &dyn std::error::Error| StepError::new("NetworkNotReady", error);
     let pin = node.config.pod_run(want.uid.as_str()).join("ns/net");
     let netns = Netns::open(&pin).map_err(|e| failed(&e))?;
+    let cookie = netns.cookie().map_err(|e| failed(&e))?;
     let request = AttachRequest { uid: want.uid.clone(), netns, addresses: ips.to_vec(), mtu: MTU };
     let attached = node.network.attach(&request).await.map_err(|e| failed(&e))?;
     phases.end("network");
-    let attachment = PodAttachment { ips: ips.to_vec(), pod_mac: attached.pod_mac.0, host_mac: attached.host_mac.0 };
+    let (pod_mac, host_mac) = (attached.pod_mac.0, attached.host_mac.0);
+    let attachment = PodAttachment { ips: ips.to_vec(), pod_mac, host_mac, netns: cookie };
     node.datapath.attach_pod(attached.host, &attachment).map_err(|e| failed(&e))?;
     phases.end("programs");
     Ok(attached)

@@ -15,7 +15,8 @@ impl NodeAddrFlags {
     pub const PEER: u32 = 1 << 2;
 }
 
-/// Values of `NETNS`, by the cookie of a network namespace (`SO_NETNS_COOKIE`).
+/// Values of `NETNS`, by the cookie of a network namespace (`SO_NETNS_COOKIE`): the kind, and above
+/// [`Self::DEVICE_SHIFT`] bits the host-side interface index of a pod, with which it is forgotten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NetnsKind;
 
@@ -24,6 +25,10 @@ impl NetnsKind {
     pub const NODE: u32 = 1;
     /// A pod's.
     pub const POD: u32 = 2;
+    /// Bits of the kind.
+    pub const MASK: u32 = 0xff;
+    /// Where the interface index begins.
+    pub const DEVICE_SHIFT: u32 = 8;
 }
 
 /// Value of `DEVICES`, by interface index: a device by which packets leave the node.

@@ -107,6 +107,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The node's own network namespace could not be told.
+    #[error("find out the cookie of the node's network namespace")]
+    Netns(#[source] orlop_kernel::KernelError),
     /// A map element could not be read or written.
     #[error("{operation} map {map}")]
     Map {

@@ -48,6 +48,7 @@ impl Datapath {
                     if matches!(source.errno(), Some(libc::ENODEV | libc::ENOENT | libc::EINVAL)) =>
                 {
                     self.remove_pod_addrs(device, &BTreeSet::new())?;
+                    self.set_pod_netns(device, None)?;
                 }
                 done => done?,
             }

@@ -44,6 +44,7 @@ pub struct Datapath {
     pub(crate) generation: Table<u32, u64>,
     pub(crate) node_port_bits: Table<u32, u64>,
     pub(crate) node_addrs: Table<Addr, u32>,
+    pub(crate) netns: Table<u64, u32>,
     pub(crate) pods: Table<Addr, LocalPod>,
     pub(crate) device_counters: Table<u32, DeviceCounters>,
     pub(crate) service_counters: Table<ServiceCounterKey, ServiceCounters>,
@@ -96,6 +97,7 @@ impl Datapath {
             generation: Table::new("GENERATION", open("GENERATION")?),
             node_port_bits: Table::new("NODE_PORTS", open("NODE_PORTS")?),
             node_addrs: Table::new("NODE_ADDRS", open("NODE_ADDRS")?),
+            netns: Table::new("NETNS", open("NETNS")?),
             pods: Table::new("PODS", open("PODS")?),
             device_counters: Table::new("DEVICE_COUNTERS", open("DEVICE_COUNTERS")?),
             service_counters: Table::new("SERVICE_COUNTERS", open("SERVICE_COUNTERS")?),
@@ -104,6 +106,7 @@ impl Datapath {
             layout,
         };
         datapath.adopt_tables()?;
+        datapath.adopt_netns()?;
         match &config.cgroup {
             Some(cgroup) => datapath.attach_cgroup(cgroup)?,
             None => datapath.detach_cgroup()?,

@@ -17,6 +17,8 @@ pub struct PodAttachment {
     pub pod_mac: [u8; 6],
     /// Hardware address of the host's side.
     pub host_mac: [u8; 6],
+    /// Cookie of the pod's network namespace (`orlop_kernel::Netns::cookie`): its sockets are translated.
+    pub netns: u64,
 }
 
 impl Datapath {
@@ -33,6 +35,7 @@ impl Datapath {
             self.pods.put(addr, &value)?;
         }
         self.remove_pod_addrs(host, &wanted)?;
+        self.set_pod_netns(host, Some(pod.netns))?;
         self.put_pod_filters(host)
     }
 
@@ -43,6 +46,7 @@ impl Datapath {
     /// The kernel refused.
     pub fn detach_pod(&self, host: Ifindex) -> Result<(), Error> {
         self.remove_pod_addrs(host, &BTreeSet::new())?;
+        self.set_pod_netns(host, None)?;
         self.delete_pod_filters(host)
     }
 

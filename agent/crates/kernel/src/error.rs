@@ -85,6 +85,15 @@ pub enum KernelError {
         #[source]
         source: io::Error,
     },
+    /// `SO_NETNS_COOKIE` failed.
+    #[error("find out the cookie of network namespace {ino}")]
+    NetnsCookie {
+        /// Inode of the namespace.
+        ino: u64,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// `unshare(CLONE_NEWNET)` failed.
     #[error("make a network namespace")]
     MakeNetns {

@@ -30,6 +30,7 @@ mod mount;
 mod mountinfo;
 mod netlink;
 mod netns;
+mod netns_cookie;
 mod pidfd;
 mod route;
 mod route_entry;

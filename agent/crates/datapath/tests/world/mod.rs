@@ -53,6 +53,12 @@ impl Netns {
         })
     }
 
+    /// What the kernel calls it.
+    pub fn cookie(&self) -> u64 {
+        let copy = self.0.try_clone().unwrap();
+        orlop_kernel::Netns::from_fd(copy.into()).unwrap().cookie().unwrap()
+    }
+
     fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
     }
@@ -227,6 +233,7 @@ impl World {
             ips: vec![v4.parse().unwrap(), v6.parse().unwrap()],
             pod_mac: [2, 0, 0, 0, 2, number],
             host_mac: [2, 0, 0, 0, 1, number],
+            netns: ns.cookie(),
         };
         if !six {
             fs::write(format!("/proc/sys/net/ipv6/conf/pod{number}/disable_ipv6"), "1").unwrap();
