@@ -13,6 +13,8 @@
 //! The gateway addresses exist nowhere: permanent neighbour entries on both sides mean
 //! that no ARP and no neighbour discovery is ever sent. What to do is decided by
 //! [`plan`], which is pure; doing it is a batch of netlink requests a side.
+//!
+//! Other runtimes get the same by the program `orlop-cni`, which is [`run_plugin`]: see cni/README.md.
 #![forbid(unsafe_code)]
 
 mod attachment;

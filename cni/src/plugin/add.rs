@@ -90,6 +90,8 @@ impl Add<'_> {
     fn undo(&self, failure: Failure) -> Failure {
         match remove(self.place, &self.store, &self.key) {
             Ok(()) => failure,
+            // What made nothing left nothing.
+            Err(left) if left.message == failure.message => failure,
             Err(left) => {
                 let details = format!("{}; and something is left for DEL: {}", failure.details, left.message);
                 Failure { details, ..failure }

@@ -307,10 +307,47 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
+/// One or two digits; `from_str_radix` alone would take a sign, too.
+fn hex_byte(text: &str) -> Option<u8> {
+    let digits = text.len() <= 2 && text.bytes().all(|c| c.is_ascii_hexdigit());
+    u8::from_str_radix(text, 16).ok().filter(|_| digits)
+}
+
 /// Six bytes in hexadecimal; not a group address, not all zero.
 pub(crate) fn mac_of(text: &str) -> Option<[u8; 6]> {
-    let bytes: Result<Vec<u8>, _> =
-        text.split([':', '-']).map(|byte| u8::from_str_radix(byte, 16).map_err(|_| ())).collect();
+    let bytes: Result<Vec<u8>, _> = text.split([':', '-']).map(|byte| hex_byte(byte).ok_or(())).collect();
     let mac: [u8; 6] = bytes.ok()?.try_into().ok()?;
     (mac[0] & 1 == 0 && mac != [0; 6]).then_some(mac)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_has_every_key_of_ours() {
+        let readme = include_str!("../../README.md");
+        let ours = KNOWN.iter().skip_while(|key| **key != "capabilities");
+        for key in ours.filter(|key| !["capabilities", "prevResult"].contains(key)) {
+            assert!(readme.contains(&format!("| `{key}`")), "cni/README.md lacks the key {key}");
+        }
+        assert!(readme.contains(DATA_DIR));
+    }
+
+    #[test]
+    fn hardware_addresses() {
+        assert_eq!(mac_of("02:11:22:33:44:aF"), Some([2, 0x11, 0x22, 0x33, 0x44, 0xaf]));
+        assert_eq!(mac_of("02-11-22-33-44-55"), Some([2, 0x11, 0x22, 0x33, 0x44, 0x55]));
+        for bad in [
+            "",
+            "02:11:22:33:44",
+            "02:11:22:33:44:55:66",
+            "01:00:5e:00:00:01",
+            "00:00:00:00:00:00",
+            "02:11:22:33:44:5g",
+            "+2:11:22:33:44:55",
+        ] {
+            assert_eq!(mac_of(bad), None, "{bad}");
+        }
+    }
 }

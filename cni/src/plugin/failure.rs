@@ -41,6 +41,51 @@ pub enum Code {
     Kernel = 103,
 }
 
+impl Code {
+    /// All, by number.
+    pub const ALL: [Self; 15] = [
+        Self::IncompatibleVersion,
+        Self::UnsupportedField,
+        Self::UnknownContainer,
+        Self::InvalidEnvironment,
+        Self::Io,
+        Self::Decoding,
+        Self::InvalidConfig,
+        Self::InvalidNetns,
+        Self::TryAgainLater,
+        Self::NotAvailable,
+        Self::LimitedConnectivity,
+        Self::InTheWay,
+        Self::NoAddress,
+        Self::Differs,
+        Self::Kernel,
+    ];
+
+    /// What it means, for the table in cni/README.md.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::IncompatibleVersion => "`cniVersion` is none of ours, or has no such command",
+            Self::UnsupportedField => {
+                "the configuration or the runtime asks for what is not done here; key and value are named"
+            }
+            Self::UnknownContainer => "the container's namespace is gone, and nothing is left to clean up",
+            Self::InvalidEnvironment => "an environment variable is missing or wrong; it is named",
+            Self::Io => "standard input or the leases cannot be read or written",
+            Self::Decoding => "the configuration is not JSON",
+            Self::InvalidConfig => "the configuration makes no sense; the key is named",
+            Self::InvalidNetns => "`CNI_NETNS` is no network namespace, or the node's own",
+            Self::TryAgainLater => "the same call may succeed later: addresses rest for a minute after DEL",
+            Self::NotAvailable => "STATUS: ADD cannot be served",
+            Self::LimitedConnectivity => "STATUS: nor are the containers that there are well connected",
+            Self::InTheWay => "the container has such an interface or such a route already",
+            Self::NoAddress => "no address is left, or the one asked for is not to be had",
+            Self::Differs => "CHECK: something is not as ADD left it; every difference is named",
+            Self::Kernel => "the kernel refused a step; it is named",
+        }
+    }
+}
+
 /// A failed call, as it is told to the runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -61,10 +106,8 @@ impl Failure {
     pub(crate) fn of(error: &CniError) -> Self {
         let code = match error {
             CniError::Exhausted { cooling, .. } if *cooling > 0 => Code::TryAgainLater,
-            CniError::Exhausted { .. }
-            | CniError::NotInRange { .. }
-            | CniError::Taken { .. }
-            | CniError::HasOthers { .. } => Code::NoAddress,
+            CniError::HasOthers { .. } => Code::TryAgainLater,
+            CniError::Exhausted { .. } | CniError::NotInRange { .. } | CniError::Taken { .. } => Code::NoAddress,
             CniError::NoCidr => Code::InvalidConfig,
             CniError::ReadLeases { .. } | CniError::DamagedLeases { .. } | CniError::WriteLeases { .. } => Code::Io,
             CniError::HostSide { .. }
@@ -85,7 +128,7 @@ impl Failure {
             CniError::Exhausted { .. } => {
                 "add a range to podCIDRs, or run GC if containers died without DEL".to_owned()
             }
-            CniError::HasOthers { .. } => "an ADD that failed left them: call DEL first".to_owned(),
+            CniError::HasOthers { .. } => "an ADD that was killed left them, and they are released now".to_owned(),
             other => causes(other),
         };
         Self { code, message, details }
@@ -110,4 +153,18 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
         at = cause.source();
     }
     texts.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Code;
+
+    #[test]
+    fn the_readme_has_every_number() {
+        let readme = include_str!("../../README.md");
+        for code in Code::ALL {
+            let row = format!("| {} | {} |", code as u32, code.meaning());
+            assert!(readme.contains(&row), "cni/README.md lacks the row\n{row}");
+        }
+    }
 }

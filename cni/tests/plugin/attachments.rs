@@ -1,7 +1,7 @@
 //! ADD, DEL and what lies between them.
 
 use crate::world::{BOTH, Container, Node, addresses, echo, env_of, ip, names, names_of};
-use orlop_kernel::{Netlink, Request, VethPair};
+use orlop_kernel::{Netlink, Request, Route, VethPair};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -323,4 +323,50 @@ fn the_example_works() {
     assert_eq!(result["interfaces"][1]["mtu"], 1450);
     conf["prevResult"] = result;
     node.run(&env_of("CHECK", &c, "eth0", &c.path()), &conf.to_string()).success();
+}
+
+#[test]
+fn a_network_of_ipv6_alone() {
+    let node = Node::new(&["fd00:88::/64"]);
+    let (a, b) = (Container::new("a"), Container::new("b"));
+    assert_eq!(node.add(&a, "eth0")["routes"], json!([{ "dst": "::/0", "gw": "fe80::1" }]));
+    let result = node.add(&b, "eth0");
+    assert_eq!(echo(&a.netns, &b.netns, "fd00:88::3"), ip("fd00:88::2"));
+    assert_eq!(node.call("CHECK", &b, "eth0", &json!({ "prevResult": result })).success(), Value::Null);
+}
+
+#[test]
+fn the_mtu_is_that_of_the_way_out() {
+    let node = Node::new(&BOTH);
+    let (c, outside) = (Container::new("c"), Container::new("outside"));
+    let mac = names_of(&outside, "up");
+    let pair = VethPair {
+        name: "up0",
+        mac: mac.host_mac,
+        peer_name: "up1",
+        peer_mac: mac.pod_mac,
+        peer_netns: &outside.netns,
+        mtu: 1380,
+    };
+    let mut netlink = Netlink::open_in(&node.netns).unwrap();
+    netlink.apply(vec![Request::create_veth(&pair), Request::set_link_up("up0", true)]).unwrap();
+    let link = netlink.link("up0").unwrap().unwrap().index;
+    let default = Route { destination: (ip("0.0.0.0"), 0), gateway: Some(ip("198.51.100.1")), link, source: None };
+    netlink.apply(vec![Request::put_route(default)]).unwrap();
+    assert_eq!(node.add(&c, "eth0")["interfaces"][1]["mtu"], 1380);
+    let links = Netlink::open_in(&c.netns).unwrap().links().unwrap();
+    assert!(links.iter().any(|link| link.name == "eth0" && link.mtu == 1380), "{links:?}");
+}
+
+/// A killed ADD has leased addresses, and now others are asked for.
+#[test]
+fn addresses_of_a_killed_add_are_released_when_others_are_asked_for() {
+    let node = Node::new(&BOTH);
+    let c = Container::new("c");
+    node.add(&c, "eth0");
+    c.apply(Request::delete_link(Netlink::open_in(&c.netns).unwrap().link("eth0").unwrap().unwrap().index));
+    let more = json!({ "runtimeConfig": { "ips": ["10.88.0.50"] } });
+    node.call("ADD", &c, "eth0", &more).failure(11, &["10.88.0.50", "released now"]);
+    node.expect_clean();
+    assert_eq!(addresses(&node.add_with(&c, "eth0", more))[0], "10.88.0.50");
 }
