@@ -221,3 +221,11 @@ fn addresses_that_are_asked_for() {
     assert_eq!(ask(&mut ipam, "d", &[]).unwrap(), "10.1.0.4 fd00::4");
     assert_eq!((ipam.pools()[0].available(at(0)), ipam.pools()[0].capacity()), (2, 5));
 }
+
+#[test]
+fn leases_that_were_written_as_pods_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ipam.json");
+    fs::write(&file, r#"{"leases":[{"ip":"10.1.0.9","pod":"a"}],"resting":{},"last":[]}"#).unwrap();
+    assert_eq!(text(&open(&file, "10.1.0.0/24").addresses(&uid("a"))), "10.1.0.9");
+}
