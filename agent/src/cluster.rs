@@ -4,6 +4,7 @@
 //!   watch of pods ──▶ ApiPods ──▶ Pods::reconcile          (static pods of the manifests beside them)
 //!   watches of objects, tokens ──▶ pods' volumes and variables
 //!   watches of Services and EndpointSlices ──▶ Services
+//!   watch of Nodes ──▶ Nodes
 //!   PodSnapshot ──▶ report ──▶ one status patch a change, the last DELETE
 //!   Node, Lease ◀── registration
 //! ```
@@ -13,6 +14,7 @@
 
 mod events;
 mod mirrors;
+mod nodes;
 mod objects;
 mod pods;
 mod registration;
@@ -96,6 +98,7 @@ impl Cluster {
         tokio::spawn(registration::follow(Arc::clone(node), Arc::clone(self)));
         tokio::spawn(follow_pods(Arc::clone(node), Arc::clone(self)));
         tokio::spawn(services::follow(Arc::clone(node), self.client.clone(), self.services_known.clone()));
+        tokio::spawn(nodes::follow(Arc::clone(node), self.client.clone()));
         tokio::spawn(mirrors::follow(Arc::clone(node), Arc::clone(self)));
         let cluster = Arc::clone(self);
         tokio::spawn(async move { cluster.tokens.renew().await });

@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 pub(crate) use defaults::default_node_name;
 use defaults::{default_monitor, default_net, default_node_ips};
 use ipnet::IpNet;
+use orlop_cni::PeerSettings;
 use orlop_config::{Grade, KubeletConfiguration, Warning};
 use orlop_volume::NodeFiles;
 pub(crate) use services::ServiceConfig;
@@ -50,6 +51,8 @@ pub(crate) struct Config {
     pub pod_cidrs: Vec<IpNet>,
     /// Range of service addresses.
     pub service_cidr: IpNet,
+    /// How pods of other nodes are reached.
+    pub peers: PeerSettings,
     /// The kubelet's root: pods' folders and volumes.
     pub root_dir: PathBuf,
     /// Images, leases.
@@ -141,6 +144,12 @@ impl Config {
         if args.kubelet_flags.cluster_dns.is_some() {
             dns.reverse();
         }
+        let usual = PeerSettings::default();
+        let peers = PeerSettings {
+            mode: args.node_routing.or(file.node_routing).map_or(usual.mode, defaults::peer_mode),
+            vni: args.vxlan_vni.or(file.vxlan_vni).unwrap_or(usual.vni),
+            port: args.vxlan_port.or(file.vxlan_port).unwrap_or(usual.port),
+        };
         let root_dir = or(args.root_dir.or(file.root_dir), flags.root_dir, "/var/lib/kubelet");
         let config = Self {
             manifests: args.manifests.or(file.manifests).or_else(|| kubelet.static_pod_path.clone()),
@@ -155,6 +164,7 @@ impl Config {
             cloud_external: flags.cloud_provider.is_some(),
             pod_cidrs,
             service_cidr: args.service_cidr.or(file.service_cidr).unwrap_or_else(|| default_net("10.96.0.0/16")),
+            peers,
             root_dir,
             state_dir: or(args.state_dir, file.state_dir, "/var/lib/orlop"),
             run_dir: or(args.run_dir, file.run_dir, "/run/orlop"),
@@ -205,6 +215,9 @@ impl Config {
             self.log_max_bytes >= 4096 && self.log_max_files >= 2,
             "containerLogMaxSize must be at least 4096 bytes and containerLogMaxFiles at least 2"
         );
+        let PeerSettings { vni, port, .. } = self.peers;
+        ensure!((1..1 << 24).contains(&vni), "--vxlan-vni {vni} is not a number from 1 to 16777215");
+        ensure!(port != 0, "--vxlan-port 0 is no port");
         // sun_path holds 108 bytes; the longest socket is pods/UID/monitor.sock.
         let longest = self.run_dir.as_os_str().len() + "/pods/00000000-0000-0000-0000-000000000000/monitor.sock".len();
         ensure!(longest < 108, "--run-dir {} is too long for the sockets below it", self.run_dir.display());

@@ -10,6 +10,7 @@ mod identity;
 mod join;
 mod manifest;
 mod node;
+mod nodes;
 mod pod;
 mod reset;
 mod run;

@@ -9,6 +9,7 @@ use crate::cluster::{Cluster, NodeSettings};
 use crate::config::Config;
 use crate::events::{About, EventLog};
 use crate::manifest::ManifestSet;
+use crate::nodes::Nodes;
 use crate::pod::{PodSnapshot, PodSource, Pods};
 use crate::services::Services;
 use anyhow::{Context, Result};
@@ -54,6 +55,8 @@ pub(crate) struct Node {
     pub ipam: Mutex<Ipam>,
     /// Veth pairs.
     pub network: PodNetwork,
+    /// The ways to other nodes' pods.
+    pub nodes: Nodes,
     /// eBPF.
     pub datapath: Arc<Datapath>,
     /// Range of service addresses.

@@ -4,7 +4,7 @@ use crate::cli::AgentArgs;
 use crate::config::Config;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
-use orlop_cni::PodNetwork;
+use orlop_cni::{PeerNetwork, PodNetwork};
 use orlop_kernel::{CgroupMounts, CgroupRoot, Netns, detach_below};
 use orlop_runtime::Monitor;
 use std::fs::{self, File};
@@ -94,6 +94,9 @@ async fn remove_links() -> Result<()> {
     for link in network.list().await? {
         network.remove(&link).await?;
         println!("link {} is gone", link.name);
+    }
+    for what in PeerNetwork::new(Netns::current()?).remove_all()? {
+        println!("{what} is gone");
     }
     Ok(())
 }

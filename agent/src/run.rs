@@ -8,6 +8,7 @@ use crate::events::EventLog;
 use crate::identity;
 use crate::manifest::{ManifestSet, watch_folder};
 use crate::node::Node;
+use crate::nodes::Nodes;
 use crate::pod::{Pods, recover};
 use crate::server;
 use crate::services::Services;
@@ -105,6 +106,7 @@ async fn run(config: Config) -> Result<()> {
     let repaired = Arc::clone(&node);
     tokio::spawn(async move { repaired.services.keep_repaired(&repaired.events).await });
     tokio::spawn(uplinks.follow(Arc::clone(&node)));
+    tokio::spawn(crate::nodes::follow(Arc::clone(&node)));
     tokio::spawn(crate::counters::collect(Arc::clone(&node)));
     tokio::spawn(trim());
     follow(&node, source, &mut stop).await;
@@ -211,6 +213,7 @@ async fn set_up(config: Config, cluster: Option<Arc<Cluster>>) -> Result<Node> {
         monitor_procs,
         ipam: Mutex::new(ipam),
         network,
+        nodes: Nodes::new(Netns::current()?),
         services: Services::new(Arc::clone(&datapath), config.state_dir.join("services.json"))?
             .for_node(&config.node_name),
         service_cidr: config.service_cidr.to_string().parse()?,

@@ -3,6 +3,7 @@
 use super::service_args::ServiceArgs;
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
+use orlop_config::NodeRouting;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -100,6 +101,15 @@ pub struct AgentArgs {
     pub service_cidr: Option<IpNet>,
     #[command(flatten)]
     pub services: ServiceArgs,
+    /// How pods of other nodes are reached: auto, direct, vxlan or none [default: auto]
+    #[arg(long, value_name = "MODE")]
+    pub node_routing: Option<NodeRouting>,
+    /// VXLAN network identifier of the tunnel to nodes on other links [default: 1]
+    #[arg(long, value_name = "NUMBER")]
+    pub vxlan_vni: Option<u32>,
+    /// UDP port of that tunnel; the same on all nodes [default: 8472]
+    #[arg(long, value_name = "PORT")]
+    pub vxlan_port: Option<u16>,
     /// Pods' volumes and plugins [default: /var/lib/kubelet]
     #[arg(long, value_name = "DIR")]
     pub root_dir: Option<PathBuf>,

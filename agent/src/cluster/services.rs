@@ -15,7 +15,7 @@ const OURS: &str = "!service.kubernetes.io/service-proxy-name,!service.kubernete
 /// How often a watch that is down is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// Nodes may read Services, but EndpointSlices only as kube-proxy may.
-const GRANT: &str = "kubectl create clusterrolebinding orlop-node-proxier --clusterrole=system:node-proxier \
+pub(super) const GRANT: &str = "kubectl create clusterrolebinding orlop-node-proxier --clusterrole=system:node-proxier \
                      --group=system:nodes";
 
 /// Follows both for ever; the maps are opened once both lists were whole. `known`

@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result};
 use ipnet::IpNet;
-use orlop_config::KubeletConfiguration;
+use orlop_cni::PeerMode;
+use orlop_config::{KubeletConfiguration, NodeRouting};
 use std::net::{IpAddr, UdpSocket};
 use std::path::PathBuf;
 
@@ -20,6 +21,16 @@ pub(super) fn pod_cidrs(kubelet: &KubeletConfiguration) -> Vec<IpNet> {
     let said = kubelet.pod_cidr.iter().flat_map(|text| text.split(','));
     let said: Vec<IpNet> = said.filter_map(|text| text.trim().parse().ok()).collect();
     if said.is_empty() { vec![default_net("10.244.0.0/24")] } else { said }
+}
+
+/// The configuration's word for it.
+pub(super) const fn peer_mode(told: NodeRouting) -> PeerMode {
+    match told {
+        NodeRouting::Auto => PeerMode::Auto,
+        NodeRouting::Direct => PeerMode::Direct,
+        NodeRouting::Vxlan => PeerMode::Vxlan,
+        NodeRouting::None => PeerMode::None,
+    }
 }
 
 /// The node's addresses, and whether somebody said them. `0.0.0.0` and `::` ask for the default one of their family,

@@ -51,7 +51,7 @@ pub use kubelet::{
     SwapBehavior, WebhookAuthentication, WebhookAuthorization, X509,
 };
 pub use load::{Inputs, Loaded, kubelet_fields, load, proxy_fields};
-pub use orlop::OrlopConfiguration;
+pub use orlop::{NodeRouting, NodeRoutingError, OrlopConfiguration};
 pub use proxy::{IpTables, KubeProxyConfiguration, ProxyMode};
 pub use reserved::ReservedResources;
 pub use service::{

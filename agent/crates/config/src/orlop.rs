@@ -6,6 +6,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// `orlop.dev/v1alpha1`: every key is optional, an unknown one is an error.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -47,6 +48,13 @@ pub struct OrlopConfiguration {
     pub cluster_dns: Vec<IpAddr>,
     /// Domain for it.
     pub cluster_domain: Option<String>,
+    /// How pods of other nodes are reached.
+    pub node_routing: Option<NodeRouting>,
+    /// VXLAN network identifier of the tunnel to nodes on other links.
+    #[serde(rename = "vxlanVNI")]
+    pub vxlan_vni: Option<u32>,
+    /// Its UDP port.
+    pub vxlan_port: Option<u16>,
     /// Bytes a container's log file may reach.
     pub container_log_max_size: Option<u64>,
     /// Log files kept a container.
@@ -63,3 +71,36 @@ pub struct OrlopConfiguration {
     #[serde(default)]
     pub map_entries: BTreeMap<String, u32>,
 }
+
+/// How pods of other nodes are reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum NodeRouting {
+    /// Directly where both nodes are on one link, through VXLAN elsewhere.
+    Auto,
+    /// Directly on one link; elsewhere the routers between know the ranges.
+    Direct,
+    /// Always through VXLAN.
+    Vxlan,
+    /// Somebody else sees to it.
+    None,
+}
+
+impl FromStr for NodeRouting {
+    type Err = NodeRoutingError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "direct" => Ok(Self::Direct),
+            "vxlan" => Ok(Self::Vxlan),
+            "none" => Ok(Self::None),
+            _ => Err(NodeRoutingError),
+        }
+    }
+}
+
+/// A word that is no [`NodeRouting`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("say auto, direct, vxlan or none")]
+pub struct NodeRoutingError;

@@ -2,7 +2,7 @@
 
 use crate::link_events::event_of;
 use crate::{KernelError, LinkEvent, Netns, route_entry};
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use netlink_packet_route::RouteNetlinkMessage;
 use orlop_model::Ifindex;
 use rtnetlink::packet_core::NetlinkPayload;
@@ -68,24 +68,32 @@ impl RouteEvents {
         Ok(Self { messages: Box::pin(messages), connection: tokio::spawn(connection) })
     }
 
-    /// The next change; `None` when the socket has failed for good.
+    /// The next change; `None` when the socket has failed for good. Cancelling it loses nothing.
     pub async fn next(&mut self) -> Option<RouteEvent> {
         loop {
             let (message, _) = self.messages.next().await?;
-            let event = match message.payload {
-                NetlinkPayload::Overrun(_) => Some(RouteEvent::Link(LinkEvent::Lost)),
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelRoute(route)) => route_entry::seen(&route)
-                    .map(|gone| RouteEvent::Gone { destination: gone.destination, protocol: gone.protocol }),
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelNeighbour(gone)) => {
-                    Ifindex::new(gone.header.ifindex).map(RouteEvent::NeighbourGone)
-                }
-                NetlinkPayload::InnerMessage(inner) => event_of(&inner).map(RouteEvent::Link),
-                _ => None,
-            };
-            if event.is_some() {
-                return event;
+            if let Some(event) = of_message(message) {
+                return Some(event);
             }
         }
+    }
+
+    /// The next change if it is there already: to take what has gathered in one go.
+    pub fn try_next(&mut self) -> Option<RouteEvent> {
+        self.next().now_or_never().flatten()
+    }
+}
+
+fn of_message(message: NetlinkMessage<RouteNetlinkMessage>) -> Option<RouteEvent> {
+    match message.payload {
+        NetlinkPayload::Overrun(_) => Some(RouteEvent::Link(LinkEvent::Lost)),
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelRoute(route)) => route_entry::seen(&route)
+            .map(|gone| RouteEvent::Gone { destination: gone.destination, protocol: gone.protocol }),
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelNeighbour(gone)) => {
+            Ifindex::new(gone.header.ifindex).map(RouteEvent::NeighbourGone)
+        }
+        NetlinkPayload::InnerMessage(inner) => event_of(&inner).map(RouteEvent::Link),
+        _ => None,
     }
 }
 

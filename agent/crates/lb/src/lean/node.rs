@@ -19,6 +19,8 @@ pub struct NodeAddress {
 pub struct LeanNode {
     /// Name.
     pub name: Box<str>,
+    /// When the object was made: of two that claim one range of pod addresses the older has it.
+    pub created: Option<jiff::Timestamp>,
     /// Its IP addresses, in the order of the status.
     pub addresses: Box<[NodeAddress]>,
     /// `spec.podCIDRs`.
@@ -99,6 +101,7 @@ impl LeanNode {
         let ready = raw.status.conditions.iter().flatten().any(|one| one.r#type == "Ready" && one.status == "True");
         Self {
             name: raw.metadata.name.into(),
+            created: raw.metadata.creation_timestamp,
             addresses: addresses.into(),
             pod_cidrs: pod_cidrs.into(),
             zone,
