@@ -5,6 +5,7 @@ mod cli;
 mod cluster_admission;
 mod cluster_endpoints;
 mod cluster_moods;
+mod cluster_nodes;
 mod cluster_objects;
 mod cluster_pods;
 mod cluster_restart;

@@ -57,8 +57,8 @@ impl World {
         let sub = |name: &str| self.places.sub(name).display().to_string();
         let mut args: Vec<String> = [
             ("--manifests", sub("manifests")),
-            ("--node-name", "n1".to_owned()),
-            ("--node-ip", crate::Role::Node.address().to_owned()),
+            ("--node-name", self.options.name.clone()),
+            ("--node-ip", self.options.ips.join(",")),
             ("--root-dir", sub("root")),
             ("--state-dir", sub("state")),
             ("--run-dir", sub("run")),

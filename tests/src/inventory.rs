@@ -71,10 +71,12 @@ pub(crate) fn inventory(places: &Places, node: &Namespaces) -> BTreeSet<String> 
     found
 }
 
-/// Devices of the calling thread's network namespace.
+/// Devices of the calling thread's network namespace. Tunnels to other nodes are there while
+/// these are, whatever pods come and go.
 fn links() -> Vec<String> {
     let table = fs::read_to_string("/proc/thread-self/net/dev").expect("read net/dev");
-    table.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
+    let names = table.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()));
+    names.filter(|name| !name.starts_with("orlop-vxlan")).collect()
 }
 
 fn command_line(pid: &str) -> String {

@@ -10,7 +10,8 @@
 //!   mount namespace with its own bpffs · cgroup /orlop-it-PID-N · /tmp/oXXXXXX
 //! ```
 //!
-//! A [`Cluster`] is such a node whose pods come from an API server that listens outside.
+//! A [`Cluster`] is such a node whose pods come from an API server that listens outside;
+//! [`Nodes`] are several of them, on one link or on several with a router between.
 //!
 //! Nothing in it has a route to a real device. When a world is dropped, its pods are
 //! deleted, its agent is stopped, and whatever is then left of it (a link, mount,
@@ -26,6 +27,7 @@ mod inventory;
 mod manifest;
 mod member;
 mod namespaces;
+mod nodes;
 mod peer;
 mod place;
 mod plain_node;
@@ -40,6 +42,7 @@ pub use image_registry::ImageRegistry;
 pub use manifest::{config_map, labelled_pod, object, pod, pod_in};
 pub use member::{Cluster, ClusterOptions, condition, container};
 pub use namespaces::Namespaces;
+pub use nodes::{Families, NodeAt, Nodes, NodesOptions};
 pub use peer::{Met, Server, Tap, answer, ask, local_addr, read_greeting, reset};
 pub use place::{Place, Statistics};
 pub use plain_node::PlainNode;

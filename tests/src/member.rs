@@ -225,12 +225,12 @@ pub fn container<'a>(pod: &'a Value, name: &str) -> &'a Value {
 }
 
 /// The documents of a YAML text.
-fn objects(yaml: &str) -> Vec<Value> {
+pub(crate) fn objects(yaml: &str) -> Vec<Value> {
     let documents = yaml.split("---\n").filter(|document| !document.trim().is_empty());
     documents.map(|text| serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{error}:\n{text}"))).collect()
 }
 
-fn merge(into: &mut Value, from: &Value) {
+pub(crate) fn merge(into: &mut Value, from: &Value) {
     match (into, from) {
         (_, Value::Null) => {}
         (Value::Object(into), Value::Object(from)) => {

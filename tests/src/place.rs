@@ -65,6 +65,11 @@ fn own_net() -> File {
 }
 
 impl Place {
+    /// In a namespace of the test's own and in no cgroup of a node.
+    pub(crate) fn in_namespace(namespaces: &crate::Namespaces) -> Self {
+        Self::new(namespaces.run(own_net), &[])
+    }
+
     fn new(net: File, procs: &[File]) -> Self {
         let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
         let (line, far) = pair.expect("a socket pair");

@@ -46,6 +46,10 @@ impl Role {
 /// What differs from the usual node.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// `--node-name`.
+    pub name: String,
+    /// `--node-ip`, one of each family at most; the node has to have them.
+    pub ips: Vec<String>,
     /// `--pod-cidr`; one of each family, apart by a comma; empty for none.
     pub pod_cidr: String,
     /// Keys of the configuration file.
@@ -58,7 +62,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { pod_cidr: "10.244.7.0/24".to_owned(), config: None, state_bytes: None, log_level: "debug" }
+        Self {
+            name: "n1".to_owned(),
+            ips: vec![Role::Node.address().to_owned()],
+            pod_cidr: "10.244.7.0/24".to_owned(),
+            config: None,
+            state_bytes: None,
+            log_level: "debug",
+        }
     }
 }
 
@@ -70,7 +81,7 @@ pub struct World {
     pub(crate) agent: Option<Child>,
     pub(crate) images: Arc<TempDir>,
     node: Namespaces,
-    outside: Namespaces,
+    outside: Arc<Namespaces>,
     /// As it was before the first pod.
     empty: BTreeSet<String>,
     dir: Option<TempDir>,
@@ -107,6 +118,23 @@ impl World {
 
     /// A node whose agent was not started yet.
     pub(crate) fn stopped(options: Options) -> Self {
+        Self::wired(options, |node| {
+            let outside = Namespaces::network();
+            node.link_to("up0", &outside, "out0");
+            for (role, namespaces, link) in [(Role::Node, node, "up0"), (Role::Outside, &outside, "out0")] {
+                namespaces.run(|| {
+                    ip(&format!("addr add {}/24 dev {link}", role.address()));
+                    ip(&format!("link set {link} up"));
+                });
+            }
+            node.run(|| ip(&format!("route add default via {}", Role::Outside.address())));
+            Arc::new(outside)
+        })
+    }
+
+    /// As [`World::stopped`] with links of one's own: `wire` gives the node its links, addresses and
+    /// routes, and says what is outside.
+    pub(crate) fn wired(options: Options, wire: impl FnOnce(&Namespaces) -> Arc<Namespaces>) -> Self {
         let base = base_folder();
         let dir = tempfile::Builder::new().prefix("o").tempdir_in(&base).expect("make the world's folder");
         let number = WORLDS.fetch_add(1, Ordering::Relaxed);
@@ -119,15 +147,8 @@ impl World {
             fs::create_dir(places.sub(name)).expect("make a folder");
         }
         keep_programs(&places.sub("bin"));
-        let (node, outside) = (Namespaces::node(), Namespaces::network());
-        node.link_to("up0", &outside, "out0");
-        for (role, namespaces, link) in [(Role::Node, &node, "up0"), (Role::Outside, &outside, "out0")] {
-            namespaces.run(|| {
-                ip(&format!("addr add {}/24 dev {link}", role.address()));
-                ip(&format!("link set {link} up"));
-            });
-        }
-        node.run(|| ip(&format!("route add default via {}", Role::Outside.address())));
+        let node = Namespaces::node();
+        let outside = wire(&node);
         // Name servers of the machine are out of reach, and asking them would take its time.
         let resolv_conf = places.sub("resolv.conf");
         fs::write(&resolv_conf, "nameserver 127.0.0.1\n").expect("write resolv.conf");

@@ -1,0 +1,499 @@
+//! Several nodes of one cluster, each with the real agent, on links with a router between.
+//!
+//! ```text
+//!   n1 up0 10.99.0.1 ─┐                                       ┌─ up0 10.99.1.3 n3
+//!   n2 up0 10.99.0.2 ─┴─ seg0 10.99.0.254  router  seg1 ──────┘
+//!                              API server 10.99.250.1
+//!                        seg9 10.99.9.254 ── out0 10.99.9.1  outside, a client
+//! ```
+//!
+//! A node with the number `n` on the segment `s` has the address `10.99.S.N` (IPv6:
+//! `fd99:S::N`), its pods `10.244.N.0/24` and `fd24:N::/112`. The router knows the segments
+//! and no pod's address: a packet that comes to it with one is dropped there.
+//!
+//! ```no_run
+//! use orlop_tests::{NodeAt, Nodes};
+//! let mut nodes = Nodes::new(&[NodeAt::number(1), NodeAt::number(2).on_segment(1)]);
+//! let there = nodes.idle_pod("n2", "b")[0].clone(); // Ready, its addresses
+//! nodes.idle_pod("n1", "a");
+//! let server = nodes["n2"].in_pod("b").serve_tcp("0.0.0.0:7000", "b"); // see `Place`
+//! nodes.wait_reach("n1", "a", &format!("{there}:7000")); // the nodes may not know each other yet
+//! let met = nodes["n1"].in_pod("a").met(&format!("{there}:7000"));
+//! nodes.outside().met("10.99.0.1:30080"); // a client behind the router
+//! nodes.join(NodeAt::number(3));
+//! nodes.leave("n2");
+//! ```
+//!
+//! Each node is a [`World`] (`nodes["n1"]`): its agent can be killed and started, its log
+//! read, commands run in its namespaces. Objects of the cluster go to `nodes.server`, or as
+//! YAML through [`Nodes::create`]. When it is dropped all pods are deleted, and each world
+//! has to end as empty as it began.
+
+use crate::namespaces::{Namespaces, ip};
+use crate::world::{Options, World};
+use crate::{Place, pod};
+use orlop_apiserver::ApiServer;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::ops::{Index, IndexMut};
+use std::sync::Arc;
+
+/// The segment of the client outside.
+const OUTSIDE: u8 = 9;
+/// Where the API server listens, for nodes with IPv4 and without.
+const SERVER: (&str, &str) = ("10.99.250.1", "fd99:250::1");
+
+/// Which addresses nodes have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Families {
+    /// IPv4.
+    #[default]
+    V4,
+    /// IPv6.
+    V6,
+    /// Both, IPv4 first.
+    Dual,
+}
+
+impl Families {
+    fn pick(self, v4: String, v6: String) -> Vec<String> {
+        match self {
+            Self::V4 => vec![v4],
+            Self::V6 => vec![v6],
+            Self::Dual => vec![v4, v6],
+        }
+    }
+}
+
+/// A node and where it is.
+#[derive(Debug, Clone)]
+pub struct NodeAt {
+    number: u8,
+    segment: u8,
+    underlay: Families,
+    pods: Families,
+    mtu: u32,
+    config: String,
+    object: Value,
+}
+
+impl NodeAt {
+    /// The node `nN` on segment 0, with IPv4 for itself and its pods. From 1 to 200.
+    #[must_use]
+    pub fn number(number: u8) -> Self {
+        Self {
+            number,
+            segment: 0,
+            underlay: Families::V4,
+            pods: Families::V4,
+            mtu: 1500,
+            config: String::new(),
+            object: Value::Null,
+        }
+    }
+
+    /// On another segment, from 0 to 8.
+    #[must_use]
+    pub fn on_segment(self, segment: u8) -> Self {
+        Self { segment, ..self }
+    }
+
+    /// Families of the node's own addresses and of its pods'.
+    #[must_use]
+    pub fn families(self, underlay: Families, pods: Families) -> Self {
+        Self { underlay, pods, ..self }
+    }
+
+    /// Bytes of its uplink's MTU.
+    #[must_use]
+    pub fn mtu(self, mtu: u32) -> Self {
+        Self { mtu, ..self }
+    }
+
+    /// Keys of the configuration file, as lines of YAML.
+    #[must_use]
+    pub fn config(self, config: &str) -> Self {
+        Self { config: config.to_owned(), ..self }
+    }
+
+    /// What its Node object has besides, for example labels of its zone.
+    #[must_use]
+    pub fn object(self, object: Value) -> Self {
+        Self { object, ..self }
+    }
+
+    /// `nN`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("n{}", self.number)
+    }
+
+    /// Its addresses, primary first.
+    #[must_use]
+    pub fn ips(&self) -> Vec<String> {
+        self.underlay.pick(v4(self.segment, self.number), v6(self.segment, u16::from(self.number)))
+    }
+
+    /// Ranges of its pods.
+    #[must_use]
+    pub fn pod_cidrs(&self) -> Vec<String> {
+        self.pods.pick(format!("10.244.{}.0/24", self.number), format!("fd24:{}::/112", self.number))
+    }
+}
+
+fn v4(segment: u8, host: u8) -> String {
+    format!("10.99.{segment}.{host}")
+}
+
+fn v6(segment: u8, host: u16) -> String {
+    format!("fd99:{segment}::{host}")
+}
+
+/// What differs from the usual cluster.
+#[derive(Debug, Clone, Default)]
+pub struct NodesOptions {
+    /// Of the API server.
+    pub server: orlop_apiserver::Options,
+    /// Of every node; name, addresses and ranges are those of [`NodeAt`].
+    pub node: Options,
+}
+
+/// See the module's text.
+pub struct Nodes {
+    worlds: Vec<World>,
+    places: Vec<NodeAt>,
+    /// The API server; it listens in the router's namespace.
+    pub server: Arc<ApiServer>,
+    options: Options,
+    router: Arc<Namespaces>,
+    outside: Namespaces,
+    segments: BTreeSet<u8>,
+}
+
+impl Nodes {
+    /// A cluster of these nodes, their agents running.
+    #[must_use]
+    pub fn new(nodes: &[NodeAt]) -> Self {
+        Self::with(nodes, NodesOptions::default())
+    }
+
+    /// As [`Nodes::new`] with options.
+    ///
+    /// # Panics
+    /// Without privilege.
+    #[must_use]
+    pub fn with(nodes: &[NodeAt], options: NodesOptions) -> Self {
+        let (router, outside) = (Namespaces::network(), Namespaces::network());
+        router.run(|| {
+            for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+                std::fs::write(format!("/proc/sys/net/{setting}"), "1").expect("forward packets");
+            }
+            ip(&format!("addr add {}/32 dev lo", SERVER.0));
+            ip(&format!("addr add {}/128 dev lo nodad", SERVER.1));
+            // Whatever has no place here is not to wander.
+            ip("route add unreachable default");
+            ip("-6 route add unreachable default metric 4000");
+        });
+        let names = [SERVER.0, SERVER.1].map(str::to_owned);
+        let mut server = options.server;
+        server.names.extend(names);
+        let listener = router.run(|| TcpListener::bind("[::]:0").expect("listen in the router's namespace"));
+        let mut cluster = Self {
+            worlds: Vec::new(),
+            places: Vec::new(),
+            server: Arc::new(ApiServer::on(listener, server)),
+            options: options.node,
+            router: Arc::new(router),
+            outside,
+            segments: BTreeSet::new(),
+        };
+        cluster.connect_outside();
+        for node in nodes {
+            cluster.join(node.clone());
+        }
+        cluster
+    }
+
+    /// One more node, its agent running.
+    ///
+    /// # Panics
+    /// There is one of its number, or its agent does not start.
+    pub fn join(&mut self, node: NodeAt) -> &World {
+        assert!(self.places.iter().all(|other| other.number != node.number), "{} is there already", node.name());
+        self.make_segment(node.segment);
+        let options = Options {
+            name: node.name(),
+            ips: node.ips(),
+            pod_cidr: String::new(),
+            // Every frame of HTTP/2 would bury what the agent itself has to say.
+            log_level: if self.options.log_level == "debug" {
+                "debug,h2=info,hyper_util=info"
+            } else {
+                self.options.log_level
+            },
+            ..self.options.clone()
+        };
+        let mut world = World::wired(options, |inside| {
+            self.wire(&node, inside);
+            Arc::clone(&self.router)
+        });
+        let cidrs = node.pod_cidrs();
+        let mut object = json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name()},
+            "spec": {"podCIDR": cidrs[0], "podCIDRs": cidrs},
+        });
+        crate::member::merge(&mut object, &node.object);
+        self.server.create("nodes", object).expect("the Node object");
+        let kubeconfig = world.folder("kubeconfig");
+        std::fs::write(&kubeconfig, self.kubeconfig(&node)).expect("write the kubeconfig");
+        let config = world.options.config.get_or_insert_default();
+        config.push_str(&format!("\nkubeconfig: {}\n{}\n", kubeconfig.display(), node.config));
+        world.begin();
+        self.places.push(node);
+        self.worlds.push(world);
+        self.worlds.last().expect("just added")
+    }
+
+    /// The node goes: its pods, its agent, its Node object and its machine.
+    ///
+    /// # Panics
+    /// There is none, or it leaves something behind.
+    pub fn leave(&mut self, name: &str) {
+        let at = self.position(name);
+        self.delete_pods(|node| node == name);
+        let mut world = self.worlds.remove(at);
+        self.places.remove(at);
+        world.stop();
+        self.server.delete("nodes", "", name, None).expect("delete the Node");
+    }
+
+    /// The node gets another host number: its agent is stopped, its link gets the addresses and loses
+    /// the old ones, and its agent starts anew. Its name, pods and ranges stay. Returns the addresses.
+    ///
+    /// # Panics
+    /// There is none.
+    pub fn readdress(&mut self, name: &str, host: u8) -> Vec<String> {
+        let at = self.position(name);
+        let (world, node) = (&mut self.worlds[at], &self.places[at]);
+        let ips = node.underlay.pick(v4(node.segment, host), v6(node.segment, u16::from(host)));
+        world.stop();
+        world.run(crate::Role::Node, || {
+            for (old, new) in node.ips().iter().zip(&ips) {
+                let (length, nodad) = if new.contains(':') { (64, " nodad") } else { (24, "") };
+                ip(&format!("addr del {old}/{length} dev up0"));
+                ip(&format!("addr add {new}/{length} dev up0{nodad}"));
+            }
+            default_routes(node.underlay, node.segment);
+        });
+        world.options.ips.clone_from(&ips);
+        world.start();
+        ips
+    }
+
+    /// Creates the objects of a YAML text; pods say themselves on which node they are, or a controller does.
+    ///
+    /// # Panics
+    /// The server refuses one.
+    pub fn create(&self, yaml: &str) -> Value {
+        let mut stored = Value::Null;
+        for object in crate::member::objects(yaml) {
+            let kind = object["kind"].as_str().unwrap_or_default().to_lowercase();
+            stored = self.server.create(&format!("{kind}s"), object).expect("the server takes the object");
+        }
+        stored
+    }
+
+    /// A pod on a node, with a spec as for [`pod`]; waits until it is Ready and gives its addresses.
+    ///
+    /// # Panics
+    /// It does not become Ready.
+    pub fn run_pod(&self, node: &str, name: &str, spec: &str) -> Vec<String> {
+        self.create(&pod(name, &format!("nodeName: {node}\n{spec}")));
+        self[node].wait_ready(name).ips
+    }
+
+    /// As [`Nodes::run_pod`] with one container that does nothing.
+    pub fn idle_pod(&self, node: &str, name: &str) -> Vec<String> {
+        self.run_pod(node, name, "containers: [{name: c, image: IMAGE, command: IDLE}]")
+    }
+
+    /// Waits until a TCP server at `to` is reached from a pod: the nodes may only just hear of each other.
+    ///
+    /// # Panics
+    /// It is not reached within [`crate::WAIT`].
+    pub fn wait_reach(&self, node: &str, pod: &str, to: &str) {
+        let from = self[node].in_pod(pod);
+        self.wait_until(&format!("pod {pod} of {node} reaches {to}"), || {
+            from.connect_within(to, std::time::Duration::from_millis(500)).ok().map(drop)
+        });
+    }
+
+    /// Waits for a condition of the cluster.
+    ///
+    /// # Panics
+    /// It does not come true; the message has all there is to know of the nodes.
+    pub fn wait_until<T>(&self, what: &str, condition: impl Fn() -> Option<T>) -> T {
+        crate::wait_for(condition).unwrap_or_else(|| panic!("waited in vain until {what}\n{}", self.report()))
+    }
+
+    /// The client outside: at [`Nodes::outside_ip`], with the router as its way to everywhere.
+    #[must_use]
+    pub fn outside(&self) -> Place {
+        Place::in_namespace(&self.outside)
+    }
+
+    /// IPv4 and IPv6 address of the client outside.
+    #[must_use]
+    pub fn outside_ip(&self) -> (String, String) {
+        (v4(OUTSIDE, 1), v6(OUTSIDE, 1))
+    }
+
+    /// The router between the segments.
+    #[must_use]
+    pub fn router(&self) -> Place {
+        Place::in_namespace(&self.router)
+    }
+
+    /// Everything that helps to understand a failure.
+    #[must_use]
+    pub fn report(&self) -> String {
+        let mut text = String::new();
+        for world in &self.worlds {
+            let tables = world.run(crate::Role::Node, || {
+                ["addr", "route", "-6 route", "neigh", "-s link show type vxlan"].map(ip).join("")
+            });
+            text += &format!("=== {}\n{}\n--- tables\n{tables}\n", world.options.name, world.report());
+        }
+        text
+    }
+
+    fn position(&self, name: &str) -> usize {
+        let at = self.worlds.iter().position(|world| world.options.name == name);
+        at.unwrap_or_else(|| panic!("no node {name}"))
+    }
+
+    fn kubeconfig(&self, node: &NodeAt) -> String {
+        let (user, group) = (format!("system:node:{}", node.name()), "system:nodes");
+        let mut config: Value =
+            serde_json::from_str(&self.server.kubeconfig_for(&user, &[group])).expect("the server writes JSON");
+        let port = self.server.address().port();
+        let host = if node.underlay == Families::V6 { format!("[{}]", SERVER.1) } else { SERVER.0.to_owned() };
+        config["clusters"][0]["cluster"]["server"] = json!(format!("https://{host}:{port}"));
+        config.to_string()
+    }
+
+    /// A bridge with the router's address on it.
+    fn make_segment(&mut self, segment: u8) {
+        if !self.segments.insert(segment) {
+            return;
+        }
+        self.router.run(|| {
+            ip(&format!("link add seg{segment} type bridge forward_delay 0 mcast_snooping 0"));
+            ip(&format!("addr add {}/24 dev seg{segment}", v4(segment, 254)));
+            ip(&format!("addr add {}/64 dev seg{segment} nodad", v6(segment, 254)));
+            ip(&format!("link set seg{segment} up"));
+        });
+    }
+
+    fn wire(&self, node: &NodeAt, inside: &Namespaces) {
+        let (number, segment, mtu) = (node.number, node.segment, node.mtu);
+        self.plug(inside, ("up0", &format!("p{number}")), segment, mtu);
+        inside.run(|| {
+            for address in node.ips() {
+                ip(&if address.contains(':') {
+                    format!("addr add {address}/64 dev up0 nodad")
+                } else {
+                    format!("addr add {address}/24 dev up0")
+                });
+            }
+            default_routes(node.underlay, segment);
+        });
+    }
+
+    /// A veth into the bridge of a segment, both ends up.
+    fn plug(&self, inside: &Namespaces, (here, there): (&str, &str), segment: u8, mtu: u32) {
+        inside.link_to(here, &self.router, there);
+        self.router.run(|| {
+            ip(&format!("link set {there} mtu {mtu} master seg{segment}"));
+            ip(&format!("link set {there} up"));
+        });
+        inside.run(|| {
+            ip(&format!("link set {here} mtu {mtu}"));
+            ip(&format!("link set {here} up"));
+        });
+    }
+
+    fn connect_outside(&mut self) {
+        self.make_segment(OUTSIDE);
+        self.plug(&self.outside, ("out0", "pout"), OUTSIDE, 1500);
+        self.outside.run(|| {
+            ip(&format!("addr add {}/24 dev out0", v4(OUTSIDE, 1)));
+            ip(&format!("addr add {}/64 dev out0 nodad", v6(OUTSIDE, 1)));
+            default_routes(Families::Dual, OUTSIDE);
+        });
+    }
+
+    fn ask_to_go(&self, pods: &[Value]) {
+        for pod in pods {
+            let name = |key: &str| pod["metadata"][key].as_str().unwrap_or_default().to_owned();
+            // One that goes meanwhile is what is wanted.
+            let _ = self.server.delete("pods", &name("namespace"), &name("name"), None);
+        }
+    }
+
+    /// Deletes pods by their node and waits until they are gone.
+    fn delete_pods(&self, of: impl Fn(&str) -> bool) {
+        let mine = || {
+            let pods = self.server.list("pods").into_iter();
+            pods.filter(|pod| of(pod["spec"]["nodeName"].as_str().unwrap_or_default())).collect::<Vec<Value>>()
+        };
+        self.ask_to_go(&mine());
+        let gone = crate::wait_for(|| mine().is_empty().then_some(()));
+        assert!(gone.is_some(), "pods stay at the API server: {:#}\n{}", Value::Array(mine()), self.report());
+    }
+}
+
+/// By way of the router, again after an address has changed.
+fn default_routes(families: Families, segment: u8) {
+    if families != Families::V6 {
+        ip(&format!("route replace default via {}", v4(segment, 254)));
+    }
+    if families != Families::V4 {
+        ip(&format!("-6 route replace default via {}", v6(segment, 254)));
+    }
+}
+
+impl Index<&str> for Nodes {
+    type Output = World;
+
+    fn index(&self, name: &str) -> &World {
+        &self.worlds[self.position(name)]
+    }
+}
+
+impl IndexMut<&str> for Nodes {
+    fn index_mut(&mut self, name: &str) -> &mut World {
+        let at = self.position(name);
+        &mut self.worlds[at]
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        self.server.faults().clear();
+        // Listening twice is fine; a test that stopped the server may have failed.
+        self.server.start_again();
+        if std::thread::panicking() {
+            eprintln!("the nodes when the test failed:\n{}", self.report());
+            self.ask_to_go(&self.server.list("pods"));
+            return;
+        }
+        for world in &mut self.worlds {
+            if world.agent.is_none() {
+                world.start();
+            }
+        }
+        self.delete_pods(|_| true);
+    }
+}
