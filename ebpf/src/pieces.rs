@@ -2,8 +2,10 @@
 //! (`agent/crates/datapath/tests/pieces.rs`). Never loaded by Orlop.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![allow(dead_code, reason = "each leaf uses its part of the shared modules")]
 
+mod bandwidth;
 mod checksum;
 mod counter;
 mod crc32c;
@@ -156,6 +158,14 @@ pub fn sctp(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn sctp_chunk(ctx: TcContext) -> i32 {
     with(&ctx, |packet, _| sctp::first_chunk(&ctx, packet).map_or(NEXT, i32::from))
+}
+
+#[classifier]
+pub fn bandwidth(ctx: TcContext) -> i32 {
+    const SHOT: i32 = 2;
+    let Some(arguments) = ARGUMENTS.get(0) else { return UNREAD };
+    let (len, _, _) = packet::facts(&ctx);
+    if bandwidth::admits(arguments.number, arguments.side, len) { NEXT } else { SHOT }
 }
 
 /// The kernel's licence check, as in the programs that ship.

@@ -15,6 +15,7 @@
 //! calling thread. Calls block for at most some system calls a table entry.
 
 mod attach;
+mod bandwidth;
 mod counters;
 mod error;
 mod filters;

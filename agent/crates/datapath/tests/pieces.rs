@@ -1,5 +1,7 @@
 //! The leaves of the packet programs, each alone, compared to the byte.
 
+#[path = "pieces/bandwidth.rs"]
+mod bandwidth;
 #[path = "pieces/bench.rs"]
 mod bench;
 #[path = "pieces/build.rs"]

@@ -80,6 +80,25 @@ impl Piece {
         map.get(&0, 0).unwrap()
     }
 
+    /// `BANDWIDTH`: interface and direction to arrival, burst and time a byte.
+    pub fn bandwidth(&mut self) -> HashMap<&mut MapData, [u32; 2], [u64; 3]> {
+        self.object.map_mut("BANDWIDTH").unwrap().try_into().unwrap()
+    }
+
+    /// Runs it `times` on each of two threads at once.
+    pub fn run_twice_at_once(&mut self, frame: &[u8], times: u32) {
+        let program: &mut SchedClassifier = self.object.program_mut(self.name).unwrap().try_into().unwrap();
+        let program = &*program;
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let options = TestRunOptions { data_in: Some(frame), repeat: times, ..Default::default() };
+                    assert_eq!(program.test_run(options).unwrap().return_value as i32, NEXT);
+                });
+            }
+        });
+    }
+
     /// `PODS`, whose values no leaf reads.
     pub fn pods(&mut self) -> HashMap<&mut MapData, [u8; 16], [u8; 16]> {
         self.object.map_mut("PODS").unwrap().try_into().unwrap()
