@@ -23,14 +23,24 @@ const TRIES_MAX: u32 = 16;
 pub fn admits(ifindex: u32, direction: u32, len: u32) -> bool {
     let Some(limit) = BANDWIDTH.get_ptr_mut(BandwidthKey { ifindex, direction }) else { return true };
     // SAFETY: a map value lives while the program runs; user space replaces the whole
-    // value, and the programs write this one word only, atomically.
-    let (arrival, burst, ns_per_byte) =
-        unsafe { (&raw mut (*limit).arrival_ns, (*limit).burst_ns, (*limit).ns_per_byte_20) };
-    let cost = (u64::from(len) * ns_per_byte) >> FRACTION_BITS;
+    // value, and the programs write its first word only, atomically.
+    unsafe {
+        let cost = (u64::from(len) * (*limit).ns_per_byte_20) >> FRACTION_BITS;
+        take(&raw mut (*limit).arrival_ns, (*limit).burst_ns, cost)
+    }
+}
+
+/// Moves the clock of what has passed on by `cost` nanoseconds, unless it is further
+/// ahead of the time than `burst`.
+///
+/// # Safety
+/// `arrival` is a map value's or a global, which only this function writes meanwhile.
+#[inline(always)]
+pub unsafe fn take(arrival: *mut u64, burst: u64, cost: u64) -> bool {
     // SAFETY: takes and touches nothing.
     let now = unsafe { bpf_ktime_get_ns() };
     let mut tries = 0;
-    // SAFETY: as above.
+    // SAFETY: the caller vouches for it.
     let mut seen = unsafe { arrival.read_volatile() };
     while tries < TRIES_MAX {
         if seen > now.saturating_add(burst) {
@@ -53,7 +63,7 @@ pub fn admits(ifindex: u32, direction: u32, len: u32) -> bool {
 /// (BPF_CMPXCHG, Linux 5.12).
 ///
 /// # Safety
-/// `at` is a map value's.
+/// As [`take`].
 #[inline(always)]
 unsafe fn compare_exchange(at: *mut u64, old: u64, new: u64) -> u64 {
     let found;

@@ -13,6 +13,7 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::programs::TcContext;
 
+use crate::bandwidth;
 use crate::checksum;
 use crate::packet::{self, ETH_HEADER_LEN, ICMP, ICMPV6, Ip, Packet, TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 
@@ -30,11 +31,18 @@ const ICMP_LEN: u32 = 8;
 const QUOTE_V4_MAX: u32 = 576 - V4_LEN - ICMP_LEN;
 /// The whole error fits the smallest IPv6 link (RFC 4443 2.4 c).
 const QUOTE_V6_MAX: u32 = 1280 - V6_LEN - ICMP_LEN;
+/// ICMP errors of all devices together: 1,000 a second as the kernel's `icmp_msgs_per_sec`
+/// (RFC 4443 2.4 f wants some limit), and this many at once. Resets are not limited, as the kernel's are not.
+const ERROR_NS: u64 = 1_000_000;
+const ERRORS_AT_ONCE: u64 = 200;
+/// When the errors so far would have been sent at that rate, by the monotonic clock.
+static mut ERRORS_UNTIL_NS: u64 = 0;
 const CHUNK: u32 = 32;
 const CHUNKS_MAX: u32 = QUOTE_V6_MAX.div_ceil(CHUNK);
 
 /// Refuses the packet: a reset for TCP, else "port unreachable". The verdict is a
-/// redirect, or a drop when nobody may be answered (RFC 1122 3.2.2, RFC 4443 2.4 e).
+/// redirect, or a drop when nobody may be answered (RFC 1122 3.2.2, RFC 4443 2.4 e) or
+/// too many have been.
 #[inline(always)]
 pub fn refuse(ctx: &TcContext, packet: &Packet) -> i32 {
     if packet.proto == TCP {
@@ -197,6 +205,10 @@ fn error(ctx: &TcContext, packet: &Packet, [kind, code]: [u32; 2], more: u32) ->
     let redirect =
         packet.proto == ICMPV6 && packet::load::<_, 1>(ctx, packet.l4).is_ok_and(|kind| kind.0[0] == REDIRECT);
     if redirect || packet.icmp_error || !may_answer(ctx, packet) {
+        return TC_ACT_SHOT;
+    }
+    // SAFETY: a global, written here only.
+    if !unsafe { bandwidth::take(&raw mut ERRORS_UNTIL_NS, ERRORS_AT_ONCE * ERROR_NS, ERROR_NS) } {
         return TC_ACT_SHOT;
     }
     let v4 = packet.src.is_v4();

@@ -1,6 +1,6 @@
 //! Resets and ICMP errors.
 
-use crate::bench::{Arguments, OUR_MAC, Piece, THEIR_MAC};
+use crate::bench::{Arguments, OUR_MAC, Piece, REDIRECT, THEIR_MAC};
 use crate::build::{ethernet, icmp, transport_checksum, v4, v6};
 use crate::frame::Frame;
 
@@ -131,4 +131,22 @@ fn nobody_is_answered_who_must_not_be() {
             piece.check(&ethernet(OUR_MAC, THEIR_MAC, &icmp(0, 64, src, dst, body)), None);
         }
     }
+}
+
+#[test]
+fn errors_are_limited_and_resets_are_not() {
+    // A thousand a second and 200 at once: of 20,000, which take far less than the
+    // 19.8 seconds that they would need, most are not answered.
+    const TIMES: usize = 20_000;
+    let mut piece = Piece::load("refuse");
+    let mut answered = |frame: Frame| {
+        let bytes = to_us(frame).bytes();
+        let start = std::time::Instant::now();
+        let count = (0..TIMES).filter(|_| piece.run(&bytes).0 == REDIRECT).count();
+        (count as u128, start.elapsed().as_millis())
+    };
+    let (count, ms) = answered(Frame::udp("192.0.2.1:4000", "10.96.0.1:53"));
+    assert!((200..=202 + ms).contains(&count), "{count} in {ms} ms");
+    let (count, _) = answered(Frame::syn("192.0.2.1:4000", "10.96.0.1:80", 1));
+    assert_eq!(count, TIMES as u128);
 }
