@@ -125,8 +125,9 @@ pub struct Report {
 }
 
 impl Report {
-    /// Takes a figure.
+    /// Takes a figure, and tells it at once: a run takes minutes.
     pub fn add(&mut self, figure: Figure) {
+        println!("  {}", figure.cells().join("  ").trim_end());
         self.figures.push(figure);
     }
 

@@ -15,6 +15,7 @@ mod pinned;
 mod pod_burst;
 mod pod_start;
 mod probe;
+mod programming;
 mod rules;
 mod services;
 
@@ -30,7 +31,7 @@ struct Bench {
 }
 
 /// All benches, in the order in which they run.
-const BENCHES: [Bench; 5] = [
+const BENCHES: [Bench; 6] = [
     Bench { name: "pod-start", about: "one pod at a time, against `crun run` of the same bundle", run: pod_start::run },
     Bench { name: "pod-burst", about: "50 pods at once", run: pod_burst::run },
     Bench { name: "memory", about: "of a pod's monitor and of the agent", run: memory::run },
@@ -40,6 +41,11 @@ const BENCHES: [Bench; 5] = [
         run: services::run,
     },
     Bench { name: "cluster", about: "from binding to Running at an API server; 100,000 endpoints", run: cluster::run },
+    Bench {
+        name: "programming",
+        about: "from the API server's list, or one change of it, into the maps",
+        run: programming::run,
+    },
 ];
 
 /// As many Services as fit into their range of addresses, 10.96.0.0/16, with room to spare.
@@ -87,7 +93,7 @@ fn sizes(text: &str) -> Result<Vec<usize>, String> {
 
 fn list() {
     for bench in BENCHES {
-        println!("{:10} {}", bench.name, bench.about);
+        println!("{:12} {}", bench.name, bench.about);
     }
 }
 

@@ -55,6 +55,12 @@ pub fn rss_mib(pid: u32) -> f64 {
     kib(&text, "VmRSS:") / 1024.0
 }
 
+/// The most that a process ever had resident, in MiB.
+pub fn peak_mib(pid: u32) -> f64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("read the process's status");
+    kib(&text, "VmHWM:") / 1024.0
+}
+
 fn kib(text: &str, key: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_else(|| panic!("no {key} in {text}"));
     line.trim().trim_end_matches(" kB").parse().expect("a number of kB")

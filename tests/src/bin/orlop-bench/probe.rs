@@ -2,6 +2,7 @@
 //! serves there, or makes load.
 
 use crate::load::{self, Order};
+use crate::pinned;
 use orlop_tests::World;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Lines, Write};
@@ -126,6 +127,10 @@ fn inside(arguments: &[String]) -> Result<(), String> {
     match work {
         ["serve", at] => load::serve(at.parse::<SocketAddr>().map_err(|error| format!("{at}: {error}"))?),
         ["work"] => load::work(),
+        ["watch", first, count] => {
+            let first = first.parse().map_err(|error| format!("{first}: {error}"))?;
+            pinned::watch(first, count.parse().map_err(|error| format!("{count}: {error}"))?)
+        }
         _ => Err(format!("cannot {work:?}")),
     }
 }
