@@ -205,9 +205,9 @@ fn host_ip(port: &HostPort, family: IpFamily) -> Option<IpAddr> {
     }
 }
 
-/// The epoch for this list: one that a frontend of the Service port names already and
-/// that holds just this, else one that was never used. Slots that a plan left behind
-/// unfinished are thus never completed in place.
+/// The epoch for a new list: one that a frontend of the Service port names already and
+/// that holds just this, else one that was never used. Slots that an earlier list left
+/// behind are thus never taken for its own.
 pub(crate) fn epoch(present: &LbTables, (id, last): (u32, u32), won: &[FrontendKey], slots: &[u32]) -> u32 {
     let named = || {
         let frontends = won.iter().filter_map(|key| present.frontends.get(key));

@@ -7,6 +7,7 @@ use crate::slab::Place;
 use crate::tables::blocks;
 use crate::{LbTables, lower, maglev};
 use orlop_ebpf_abi::{Frontend, FrontendKey, SourceRangeKey};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// A list of slots, and where its sets begin and end; see `orlop_ebpf_abi::service`.
 pub(super) struct List {
@@ -69,7 +70,7 @@ impl Compiler {
             let won: Vec<FrontendKey> = won.map(|(key, _)| *key).collect();
             if won.is_empty() {
                 self.numbers.remove(&groups[n].id);
-                (groups[n].id, groups[n].epoch) = (0, 0);
+                (groups[n].id, groups[n].epoch, groups[n].digest) = (0, 0, 0);
                 continue;
             }
             if groups[n].id == 0 {
@@ -81,7 +82,13 @@ impl Compiler {
             self.numbers.insert(groups[n].id, place);
             self.number_targets(&groups[n].targets);
             let slots = self.list(&groups[n]).slots;
-            groups[n].epoch = lower::epoch(present, (groups[n].id, groups[n].epoch), &won, &slots);
+            // What a failed plan has begun is completed: nothing else was ever written
+            // under this epoch.
+            let digest = digest(&slots);
+            if groups[n].digest != digest {
+                groups[n].epoch = lower::epoch(present, (groups[n].id, groups[n].epoch), &won, &slots);
+                groups[n].digest = digest;
+            }
         }
         if let Some(entry) = self.entries.get_mut(place) {
             entry.groups = groups;
@@ -124,6 +131,12 @@ pub(super) fn range_keys(group: &Group) -> impl Iterator<Item = SourceRangeKey> 
         service,
         addr,
     })
+}
+
+fn digest(slots: &[u32]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    slots.hash(&mut hasher);
+    hasher.finish().max(1)
 }
 
 fn name_bytes((addr, port, proto): crate::ids::BackendName) -> Vec<u8> {

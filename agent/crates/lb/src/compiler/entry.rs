@@ -34,6 +34,8 @@ pub(super) struct Group {
     pub id: u32,
     /// The newest epoch that was given out.
     pub epoch: u32,
+    /// A digest of the list for which it was given out; 0 for none that is known.
+    pub digest: u64,
     /// Seconds that a client keeps its backend; 0 for none.
     pub affinity_s: u32,
     /// Frontends that it asks for, with their flags.
@@ -219,7 +221,7 @@ impl Compiler {
             }
             let old = self.entries.get(place).into_iter().flat_map(|entry| &entry.groups);
             let old = old.into_iter().find(|old| old.continues(group));
-            let (id, epoch) = old.map_or((0, 0), |old| (old.id, old.epoch));
+            let (id, epoch, digest) = old.map_or((0, 0, 0), |old| (old.id, old.epoch, old.digest));
             groups.push(Group {
                 port: group.port,
                 protocol: group.protocol,
@@ -227,6 +229,7 @@ impl Compiler {
                 outside: group.outside,
                 id,
                 epoch,
+                digest,
                 affinity_s: group.affinity_s,
                 frontends: group.frontends.clone().into(),
                 targets: targets.into(),

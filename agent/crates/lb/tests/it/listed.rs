@@ -6,29 +6,55 @@ use serde_json::{Value, json};
 /// The name of the scripts' node; endpoints are on it with `here`.
 pub const NODE: &str = "here";
 
-/// `IP[,IP] [NAME:]PORT[/udp][@NODEPORT]... [headless] [publish-not-ready] [proxy=NAME]`
+/// `IP[,IP] [NAME:]PORT[/udp|/sctp][@NODEPORT]... [headless] [publish-not-ready] [proxy=NAME] [type=TYPE]
+/// [affinity=SECONDS] [external=IP,IP] [lb=IP,IP] [lb-proxy=IP] [ranges=CIDR,CIDR] [etp-local] [itp-local]
+/// [health=PORT]`
 pub fn service(name: &str, words: &[&str]) -> LeanService {
-    let (mut ips, mut ports, mut labels, mut publish) = (Vec::new(), Vec::new(), json!({}), false);
+    let (mut ips, mut ports, mut labels, mut ingress) = (Vec::new(), Vec::new(), json!({}), Vec::new());
+    let mut spec = json!({"selector": {"app": name}});
     for word in words {
-        match *word {
+        let (option, value) = word.split_once('=').unwrap_or((word, ""));
+        match option {
             "headless" => ips = vec!["None"],
-            "publish-not-ready" => publish = true,
-            proxy if proxy.starts_with("proxy=") => {
-                labels["service.kubernetes.io/service-proxy-name"] = json!(proxy[6..])
+            "publish-not-ready" => spec["publishNotReadyAddresses"] = json!(true),
+            "proxy" => labels["service.kubernetes.io/service-proxy-name"] = json!(value),
+            "type" => spec["type"] = json!(value),
+            "affinity" => {
+                spec["sessionAffinity"] = json!("ClientIP");
+                let timeout: u32 = value.parse().expect("seconds");
+                spec["sessionAffinityConfig"] = json!({"clientIP": {"timeoutSeconds": timeout}});
             }
+            "external" => spec["externalIPs"] = value.split(',').collect(),
+            "lb" => ingress.extend(value.split(',').map(|ip| json!({"ip": ip, "ipMode": "VIP"}))),
+            "lb-proxy" => ingress.extend(value.split(',').map(|ip| json!({"ip": ip, "ipMode": "Proxy"}))),
+            "ranges" => spec["loadBalancerSourceRanges"] = value.split(',').collect(),
+            "etp-local" => spec["externalTrafficPolicy"] = json!("Local"),
+            "itp-local" => spec["internalTrafficPolicy"] = json!("Local"),
+            "health" => spec["healthCheckNodePort"] = json!(value.parse::<u16>().expect("a port")),
             all if ips.is_empty() => ips = all.split(',').collect(),
             one => ports.push(port(one)),
         }
     }
-    let node_port = ports.iter().any(|port| port.get("nodePort").is_some());
+    if spec.get("type").is_none() {
+        let node_port = ports.iter().any(|port| port.get("nodePort").is_some());
+        let kind = if !ingress.is_empty() {
+            "LoadBalancer"
+        } else if node_port {
+            "NodePort"
+        } else {
+            "ClusterIP"
+        };
+        spec["type"] = json!(kind);
+    }
+    (spec["clusterIPs"], spec["ports"]) = (json!(ips), json!(ports));
     object(json!({
-        "metadata": {"name": name, "namespace": "default", "labels": labels},
-        "spec": {"clusterIPs": ips, "ports": ports, "type": if node_port { "NodePort" } else { "ClusterIP" },
-                 "publishNotReadyAddresses": publish, "selector": {"app": name}},
+        "metadata": {"name": name, "namespace": "default", "labels": labels}, "spec": spec,
+        "status": {"loadBalancer": {"ingress": ingress}},
     }))
 }
 
-/// `SERVICE [NAME:]PORT[/udp]... IP[,POD][,here][,not-ready][,terminating][,not-serving]... [headless] [fqdn]`
+/// `SERVICE [NAME:]PORT[/udp|/sctp]... IP[,POD][,here][,not-ready][,terminating][,not-serving][,zone=A+B][,node=A+B]...
+/// [headless] [fqdn]`
 pub fn slice(name: &str, of: &str, words: &[&str]) -> LeanEndpointSlice {
     let (mut ports, mut endpoints) = (Vec::new(), Vec::new());
     let (mut labels, mut kind) = (json!({"kubernetes.io/service-name": of}), "IPv4");
@@ -57,10 +83,13 @@ fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {
 
 fn port(text: &str) -> Value {
     let (text, node_port) = text.split_once('@').map_or((text, None), |(text, node)| (text, Some(node)));
-    let (text, udp) = text.strip_suffix("/udp").map_or((text, false), |text| (text, true));
+    let (text, protocol) = match text.split_once('/') {
+        Some((text, protocol)) => (text, protocol.to_uppercase()),
+        None => (text, "TCP".to_owned()),
+    };
     let (name, number) = text.split_once(':').unwrap_or(("", text));
     let number: u16 = number.parse().expect("a port");
-    let mut port = json!({"name": name, "port": number, "protocol": if udp { "UDP" } else { "TCP" }});
+    let mut port = json!({"name": name, "port": number, "protocol": protocol});
     if let Some(node_port) = node_port {
         port["nodePort"] = json!(node_port.parse::<u16>().expect("a node port"));
     }
@@ -72,8 +101,11 @@ fn endpoint(text: &str) -> Value {
     let ip = words.next().expect("an address");
     let (mut ready, mut serving, mut terminating) = (true, true, false);
     let mut endpoint = json!({"addresses": [ip]});
+    let hints = |names: &str| names.split('+').map(|name| json!({"name": name})).collect::<Vec<_>>();
     for word in words {
         match word {
+            zones if zones.starts_with("zone=") => endpoint["hints"]["forZones"] = json!(hints(&zones[5..])),
+            nodes if nodes.starts_with("node=") => endpoint["hints"]["forNodes"] = json!(hints(&nodes[5..])),
             "here" => endpoint["nodeName"] = json!(NODE),
             "not-ready" => (ready, serving) = (false, false),
             "not-serving" => serving = false,
