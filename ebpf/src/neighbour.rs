@@ -92,16 +92,23 @@ fn advertise(ctx: &TcContext, packet: &Packet, target: Ip, mac: Mac) -> i32 {
     };
     let from = target.words();
     let second = (ADVERTISEMENT_LEN << 16 | u32::from(ICMPV6) << 8 | u32::from(HOP_LIMIT)).to_be();
-    let header = [0x6000_0000_u32.to_be(), second, from[0], from[1], from[2], from[3], to[0], to[1], to[2], to[3]];
     let option = [OPTION | mac[0] << 16, mac[0] >> 16 | mac[1] << 16];
-    let kind = (ADVERTISEMENT << 24).to_be();
-    let mut body = [kind, flags.to_be(), from[0], from[1], from[2], from[3], option[0], option[1]];
+    let (kind, flags) = ((ADVERTISEMENT << 24).to_be(), flags.to_be());
     let pseudo = u64::from(ADVERTISEMENT_LEN.to_be()) + u64::from(u32::from(ICMPV6).to_be());
-    let ends = checksum::sum(&from) + checksum::sum(&to);
-    body[0] |= u32::from(checksum::fold(pseudo + ends + checksum::sum(&body))) << 16;
+    // The target is in the pseudo header, as the source, and in the body.
+    let addrs = 2 * checksum::sum(&from) + checksum::sum(&to);
+    let sum = checksum::fold(pseudo + addrs + checksum::sum(&[kind, flags, option[0], option[1]]));
+    let kind = kind | u32::from(sum) << 16;
     // SAFETY: the kernel bounds what it is told.
     let sized = unsafe { bpf_skb_change_tail(packet::skb(ctx), packet.l4 + ADVERTISEMENT_LEN, 0) } == 0;
-    let ready = sized && reply::store(ctx, packet.l3, &header) && reply::store(ctx, packet.l4, &body);
+    // In parts, because the stack is shared with those who call.
+    let ready = sized
+        && reply::store(ctx, packet.l3, &[0x6000_0000_u32.to_be(), second])
+        && reply::store(ctx, packet.l3 + 8, &from)
+        && reply::store(ctx, packet.l3 + 24, &to)
+        && reply::store(ctx, packet.l4, &[kind, flags])
+        && reply::store(ctx, packet.l4 + 8, &from)
+        && reply::store(ctx, packet.l4 + 24, &option);
     reply::sent(ctx, ready, to_mac, mac)
 }
 

@@ -18,6 +18,7 @@ mod packet;
 mod reply;
 mod sctp;
 
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::Array;
 use aya_ebpf::programs::TcContext;
@@ -82,14 +83,41 @@ fn with(ctx: &TcContext, work: impl FnOnce(&mut Packet, &Arguments) -> i32) -> i
     }
 }
 
+/// The packet for the functions that the verifier walks on their own, as those are
+/// that the object of the data path exports.
+#[map]
+static PACKET: Array<Packet> = Array::with_max_entries(1, 0);
+
+#[inline(always)]
+fn kept(ctx: &TcContext, work: impl FnOnce(&Arguments) -> i32) -> i32 {
+    with(ctx, |packet, arguments| {
+        let Some(kept) = PACKET.get_ptr_mut(0) else { return UNREAD };
+        // SAFETY: an array's element, and one test runs at a time.
+        unsafe { *kept = *packet };
+        work(arguments)
+    })
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn packet_refuse(skb: *mut __sk_buff) -> i32 {
+    PACKET.get(0).map_or(UNREAD, |packet| reply::refuse(&TcContext::new(skb), packet))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn packet_too_big(skb: *mut __sk_buff, mtu: u32) -> i32 {
+    PACKET.get(0).map_or(UNREAD, |packet| reply::too_big(&TcContext::new(skb), packet, mtu))
+}
+
 #[classifier]
 pub fn refuse(ctx: TcContext) -> i32 {
-    with(&ctx, |packet, _| reply::refuse(&ctx, packet))
+    kept(&ctx, |_| packet_refuse(packet::skb(&ctx)))
 }
 
 #[classifier]
 pub fn too_big(ctx: TcContext) -> i32 {
-    with(&ctx, |packet, arguments| reply::too_big(&ctx, packet, arguments.number))
+    kept(&ctx, |arguments| packet_too_big(packet::skb(&ctx), arguments.number))
 }
 
 #[classifier]

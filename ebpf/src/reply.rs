@@ -37,7 +37,7 @@ const ERROR_NS: u64 = 1_000_000;
 const ERRORS_AT_ONCE: u64 = 200;
 /// When the errors so far would have been sent at that rate, by the monotonic clock.
 static mut ERRORS_UNTIL_NS: u64 = 0;
-const CHUNK: u32 = 32;
+const CHUNK: u32 = 16;
 const CHUNKS_MAX: u32 = QUOTE_V6_MAX.div_ceil(CHUNK);
 
 /// Refuses the packet: a reset for TCP, else "port unreachable". The verdict is a
@@ -126,22 +126,23 @@ fn sent_back(ctx: &TcContext, ready: bool) -> i32 {
     sent(ctx, ready, [b >> 16 | c << 16, c >> 16], [a, b & 0xffff])
 }
 
-/// An IPv4 header's words, from the packet's destination to its source.
+/// Writes the IP header of an answer, from the packet's destination to its source.
+/// In parts, because the stack is shared with those who call.
 #[inline(always)]
-fn header_v4(packet: &Packet, proto: u8, tos: u32, payload: u32) -> [u32; 5] {
-    let (from, to) = (packet.dst.raw_v4(), packet.src.raw_v4());
-    let first = (0x4500_0000 | tos << 16 | (V4_LEN + payload)).to_be();
-    let third = (TTL << 24 | u32::from(proto) << 16).to_be();
-    let sum = checksum::fold(checksum::sum(&[first, DONT_FRAGMENT.to_be(), third, from, to]));
-    [first, DONT_FRAGMENT.to_be(), third | u32::from(sum) << 16, from, to]
-}
-
-/// The same for IPv6.
-#[inline(always)]
-fn header_v6(packet: &Packet, proto: u8, payload: u32) -> [u32; 10] {
-    let (from, to) = (packet.dst.words(), packet.src.words());
+fn store_header(ctx: &TcContext, packet: &Packet, proto: u8, tos: u32, payload: u32) -> bool {
+    if packet.src.is_v4() {
+        let (from, to) = (packet.dst.raw_v4(), packet.src.raw_v4());
+        let first = (0x4500_0000 | tos << 16 | (V4_LEN + payload)).to_be();
+        let third = (TTL << 24 | u32::from(proto) << 16).to_be();
+        let sum = checksum::fold(checksum::sum(&[first, DONT_FRAGMENT.to_be(), third, from, to]));
+        let third = third | u32::from(sum) << 16;
+        return store(ctx, ETH_HEADER_LEN, &[first, DONT_FRAGMENT.to_be(), third, from])
+            && store(ctx, ETH_HEADER_LEN + 16, &[to]);
+    }
     let second = (payload << 16 | u32::from(proto) << 8 | TTL).to_be();
-    [0x6000_0000_u32.to_be(), second, from[0], from[1], from[2], from[3], to[0], to[1], to[2], to[3]]
+    store(ctx, ETH_HEADER_LEN, &[0x6000_0000_u32.to_be(), second])
+        && store(ctx, ETH_HEADER_LEN + 8, &packet.dst.words())
+        && store(ctx, ETH_HEADER_LEN + 24, &packet.src.words())
 }
 
 /// The sum of the pseudo header, which is the same for both directions.
@@ -172,29 +173,26 @@ fn reset(ctx: &TcContext, packet: &Packet) -> i32 {
     if packet.tcp_flags & TCP_RST != 0 || !may_answer(ctx, packet) {
         return TC_ACT_SHOT;
     }
-    let Ok(tcp) = packet::load::<_, 16>(ctx, packet.l4) else { return TC_ACT_SHOT };
     let (seq, ack, flags) = if packet.tcp_flags & TCP_ACK != 0 {
-        (packet::word(&tcp, 8), 0, TCP_RST)
+        let Ok(ack) = packet::load::<_, 4>(ctx, packet.l4 + 8) else { return TC_ACT_SHOT };
+        (packet::word(&ack, 0), 0, TCP_RST)
     } else {
-        let headers = packet.l4 - packet.l3 + u32::from(tcp.0[12] >> 4) * 4;
+        let Ok(words) = packet::load::<_, 1>(ctx, packet.l4 + 12) else { return TC_ACT_SHOT };
+        let headers = packet.l4 - packet.l3 + u32::from(words.0[0] >> 4) * 4;
         let bits = u32::from(packet.tcp_flags & TCP_SYN != 0) + u32::from(packet.tcp_flags & TCP_FIN != 0);
         let len = ip_len(ctx, packet).wrapping_sub(headers).wrapping_add(bits);
-        (0, u32::from_be(packet::word(&tcp, 4)).wrapping_add(len).to_be(), TCP_RST | TCP_ACK)
+        (0, u32::from_be(packet.seq).wrapping_add(len).to_be(), TCP_RST | TCP_ACK)
     };
-    let ports = packet::word(&tcp, 0).rotate_left(16);
-    let mut reset = [ports, seq, ack, ((TCP_LEN / 4) << 28 | u32::from(flags) << 16).to_be(), 0];
-    reset[4] = u32::from(checksum::fold(pseudo(packet, TCP, TCP_LEN) + checksum::sum(&reset)));
-    let v4 = packet.src.is_v4();
-    let header_len = if v4 { V4_LEN } else { V6_LEN };
-    if !hollow(ctx, packet.l4, header_len + TCP_LEN) {
+    let header_len = if packet.src.is_v4() { V4_LEN } else { V6_LEN };
+    if !hollow(ctx, packet.l4, header_len + TCP_LEN) || !store_header(ctx, packet, TCP, 0, TCP_LEN) {
         return TC_ACT_SHOT;
     }
-    let headed = if v4 {
-        store(ctx, ETH_HEADER_LEN, &header_v4(packet, TCP, 0, TCP_LEN))
-    } else {
-        store(ctx, ETH_HEADER_LEN, &header_v6(packet, TCP, TCP_LEN))
-    };
-    sent_back(ctx, headed && store(ctx, ETH_HEADER_LEN + header_len, &reset))
+    let ports = u32::from(packet.dst_port) | u32::from(packet.src_port) << 16;
+    let fourth = ((TCP_LEN / 4) << 28 | u32::from(flags) << 16).to_be();
+    let rest = pseudo(packet, TCP, TCP_LEN) + checksum::sum(&[ports, seq, ack, fourth]);
+    let sum = u32::from(checksum::fold(rest));
+    let at = ETH_HEADER_LEN + header_len;
+    sent_back(ctx, store(ctx, at, &[ports, seq, ack, fourth]) && store(ctx, at + 16, &[sum]))
 }
 
 /// Sends an ICMP or ICMPv6 error of this type and code.
@@ -215,11 +213,8 @@ fn error(ctx: &TcContext, packet: &Packet, [kind, code]: [u32; 2], more: u32) ->
     let (header_len, max) = if v4 { (V4_LEN, QUOTE_V4_MAX) } else { (V6_LEN, QUOTE_V6_MAX) };
     let Some((quote, quoted)) = quote(ctx, packet, header_len + ICMP_LEN, max) else { return TC_ACT_SHOT };
     let len = ICMP_LEN + quote;
-    let (headed, pseudo) = if v4 {
-        (store(ctx, ETH_HEADER_LEN, &header_v4(packet, ICMP, ICMP_TOS, len)), 0)
-    } else {
-        (store(ctx, ETH_HEADER_LEN, &header_v6(packet, ICMPV6, len)), pseudo(packet, ICMPV6, len))
-    };
+    let (proto, tos, pseudo) = if v4 { (ICMP, ICMP_TOS, 0) } else { (ICMPV6, 0, pseudo(packet, ICMPV6, len)) };
+    let headed = store_header(ctx, packet, proto, tos, len);
     let icmp = icmp_header(kind, code, more, quoted + pseudo);
     sent_back(ctx, headed && store(ctx, ETH_HEADER_LEN + header_len, &icmp))
 }
