@@ -56,7 +56,6 @@ impl Nodes {
     }
 
     /// What the data path has to know of nodes and devices, now and whenever it changes.
-    #[allow(dead_code, reason = "the data path's tables of nodes are filled from it")]
     pub fn view(&self) -> watch::Receiver<Arc<NodesView>> {
         self.view.subscribe()
     }
@@ -82,20 +81,36 @@ pub(crate) async fn follow(node: Arc<Node>) {
         let mut events = listen();
         loop {
             let again = follower.reconcile().await;
-            retry = if again { (retry * 2).min(RETRY_MAX) } else { RETRY_MIN };
-            // Without events everything is looked at now and then.
-            let look_again = tokio::time::sleep(if again || events.is_none() { retry } else { Duration::MAX });
+            let wait = again || events.is_none();
+            let look_again =
+                async { if wait { tokio::time::sleep(retry).await } else { std::future::pending().await } };
+            let changed = follower.node.nodes.changed.notified();
             tokio::select! {
-                () = follower.node.nodes.changed.notified() => {}
-                () = look_again => {}
-                alive = follower.concerned(events.as_mut()) => if !alive { break },
+                () = changed => {}
+                () = look_again => retry = (retry * 2).min(RETRY_MAX),
+                () = concerned(&follower, &mut events) => {}
+            }
+            if !again {
+                retry = RETRY_MIN;
             }
             tokio::time::sleep(SETTLE).await;
-            if let Some(events) = &mut events {
-                while events.try_next().is_some() {}
+            match &mut events {
+                Some(events) => while events.try_next().is_some() {},
+                None => break,
             }
         }
     }
+}
+
+/// Waits for an event that concerns routes to other nodes. A socket that has failed for good is let go.
+async fn concerned(follower: &Follower, from: &mut Option<RouteEvents>) {
+    let Some(events) = from else { return std::future::pending().await };
+    while let Some(event) = events.next().await {
+        if follower.concerns(&event) {
+            return;
+        }
+    }
+    *from = None;
 }
 
 fn listen() -> Option<RouteEvents> {
@@ -173,17 +188,6 @@ impl Follower {
             }
             new
         });
-    }
-
-    /// Waits for an event that concerns routes to other nodes; false when the socket has failed for good.
-    async fn concerned(&self, events: Option<&mut RouteEvents>) -> bool {
-        let Some(events) = events else { return std::future::pending().await };
-        while let Some(event) = events.next().await {
-            if self.concerns(&event) {
-                return true;
-            }
-        }
-        false
     }
 
     /// Pods' links come and go all the time and concern nobody else.

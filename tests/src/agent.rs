@@ -98,6 +98,16 @@ impl World {
         self.end_agent(Signal::SIGKILL);
     }
 
+    /// Runs `orlop reset` with the agent's flags.
+    ///
+    /// # Panics
+    /// The agent runs.
+    #[must_use]
+    pub fn reset(&self) -> crate::Output {
+        assert!(self.agent.is_none(), "stop the agent first");
+        crate::Output::of(self.node_command(self.binary("orlop")).arg("reset").args(self.agent_args()))
+    }
+
     /// [`World::kill`] and [`World::start`].
     pub fn restart(&mut self) {
         self.kill();

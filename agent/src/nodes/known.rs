@@ -7,6 +7,9 @@ use orlop_lb::LeanNode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// All nodes but this one.
+type Peers = Arc<[Arc<ClusterNode>]>;
+
 /// Nodes by name.
 #[derive(Debug, Default)]
 pub(super) struct Known {
@@ -70,7 +73,7 @@ impl Known {
     }
 
     /// This node as its peers see it, and all others; `None` while it is not known who they are.
-    pub fn all(&self, node: &Node) -> (Arc<ClusterNode>, Option<Arc<[Arc<ClusterNode>]>>) {
+    pub fn all(&self, node: &Node) -> (Arc<ClusterNode>, Option<Peers>) {
         let config = &node.config;
         let shown = self.nodes.get(&*config.node_name);
         let or = |shown: Option<&Arc<ClusterNode>>| shown.map(|own| own.pod_cidrs.clone()).unwrap_or_default();
