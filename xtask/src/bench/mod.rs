@@ -1,5 +1,6 @@
 //! `bench`: builds everything in release and runs `orlop-bench` (in `tests/src/bin`),
-//! which starts nodes of its own and measures them beside their peers.
+//! which starts nodes of its own and measures them beside their peers. The bench `packets` is a
+//! test of `orlop-datapath`, which runs the eBPF programs one by one.
 
 use std::env;
 use std::path::PathBuf;
@@ -9,6 +10,9 @@ use anyhow::{Context, Result};
 
 use crate::command::{cargo, run as run_command, shown, target_dir};
 use crate::setup;
+
+/// The bench that is a test. Named, it writes its tables into `ebpf/README.md`; else it prints them.
+const PACKETS: &str = "packets";
 
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]
@@ -33,11 +37,21 @@ pub struct Args {
 /// missed is printed, not a failure.
 pub fn run(args: &Args) -> Result<bool> {
     setup::ensure()?;
+    let named = args.names.iter().any(|name| name == PACKETS);
+    if !args.list && (named || args.names.is_empty()) {
+        let mut test = cargo();
+        test.args(["test", "-p", "orlop-datapath", "--test", "timing", "--", "--nocapture"]);
+        run_command(test.env(if named { "ORLOP_BLESS_TIMES" } else { "ORLOP_TIMES" }, "1"))?;
+    }
+    let others: Vec<&String> = args.names.iter().filter(|name| *name != PACKETS).collect();
+    if named && others.is_empty() {
+        return Ok(true);
+    }
     let mut build = cargo();
     build.args(["build", "--release", "-p", "orlop", "-p", "orlop-monitor", "-p", "orlop-tests", "--bins"]);
     run_command(&mut build)?;
     let mut bench = std::process::Command::new(target_dir().join("release").join("orlop-bench"));
-    bench.args(&args.names).stdin(Stdio::null());
+    bench.args(&others).stdin(Stdio::null());
     if args.quick {
         bench.arg("--quick");
     }
@@ -45,6 +59,9 @@ pub fn run(args: &Args) -> Result<bool> {
         bench.arg("--services").arg(numbers);
     }
     if args.list {
+        println!(
+            "{PACKETS:12} each eBPF program on each way of a packet, in nanoseconds; named, it writes ebpf/README.md"
+        );
         bench.arg("--list");
     }
     if let Some(file) = &args.json {

@@ -27,6 +27,7 @@ mod program;
 mod sys;
 mod table;
 mod tables;
+mod timing;
 mod xdp;
 
 pub use counters::{PodCounters, ServiceBackend, ServiceCounters};
@@ -37,4 +38,5 @@ pub use orlop_ebpf_abi::{DropReason, Traffic};
 pub use pods::PodAttachment;
 pub use program::{Hook, Program};
 pub use tables::ApplyReport;
+pub use timing::ProgramSize;
 pub use xdp::Acceleration;

@@ -236,8 +236,23 @@ struct SkBuff {
 /// Room for a packet that a program grows.
 const GROWTH_BYTES: usize = 256;
 
+/// What `BPF_PROG_TEST_RUN` gives back.
+pub struct TestRun {
+    /// What the program returned.
+    pub verdict: i32,
+    /// The packet as the last run left it.
+    pub packet: Vec<u8>,
+    /// Nanoseconds of one run, on average.
+    pub nanoseconds: u32,
+}
+
 /// Runs a tc program once on a packet, as if it met it on the device.
 pub fn test_run(program: BorrowedFd<'_>, ifindex: u32, packet: &[u8]) -> io::Result<(i32, Vec<u8>)> {
+    repeated_test_run(program, ifindex, packet, 1).map(|run| (run.verdict, run.packet))
+}
+
+/// As [`test_run`], so many times; each run gets the packet that the one before left.
+pub fn repeated_test_run(program: BorrowedFd<'_>, ifindex: u32, packet: &[u8], repeat: u32) -> io::Result<TestRun> {
     let context = SkBuff { ifindex, ..SkBuff::default() };
     let mut out = vec![0; packet.len() + GROWTH_BYTES];
     let mut attr = TestRunAttr {
@@ -246,12 +261,30 @@ pub fn test_run(program: BorrowedFd<'_>, ifindex: u32, packet: &[u8]) -> io::Res
         data_size_out: out.len() as u32,
         data_in: packet.as_ptr() as u64,
         data_out: out.as_mut_ptr() as u64,
-        repeat: 1,
+        repeat,
         ctx_size_in: size_of::<SkBuff>() as u32,
         ctx_in: std::ptr::from_ref(&context) as u64,
         ..TestRunAttr::default()
     };
     bpf(BPF_PROG_TEST_RUN, &mut attr)?;
     out.truncate(attr.data_size_out as usize);
-    Ok((attr.retval as i32, out))
+    Ok(TestRun { verdict: attr.retval as i32, packet: out, nanoseconds: attr.duration })
+}
+
+/// `struct bpf_prog_info` up to the field that came last of those that are read (5.16).
+#[repr(C)]
+#[derive(Default)]
+pub struct ProgramInfo {
+    before: [u32; 4],
+    pub jited_bytes: u32,
+    pub xlated_bytes: u32,
+    /// From the instructions' addresses to the count of recursions that were missed.
+    between: [u64; 24],
+    pub verified_insns: u32,
+    after: u32,
+}
+
+/// What a program is.
+pub fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
+    info(program)
 }
