@@ -115,3 +115,34 @@ fn cidrs_that_are_none() {
         assert!(matches!(text.parse::<ServiceCidr>(), Err(LbError::Cidr { .. })), "{text}");
     }
 }
+
+/// A load balancer that keeps the clients' addresses asks a port of its own; one
+/// without node ports gets none that it does not name.
+#[test]
+fn load_balancers() {
+    let cidrs = cidrs(&["10.96.0.0/24"]);
+    let local = |more: &str| service("a", &format!("type: LoadBalancer, externalTrafficPolicy: Local, {more} {PORTS}"));
+    let mut present = Assignment::default();
+    let (first, errors) = assign(vec![local("")], &cidrs, &mut present);
+    assert_eq!(errors, []);
+    let port = first[0].health_check_node_port().unwrap();
+    assert_ne!(Some(port), first[0].ports[0].node_port);
+    // It stays, over a restart too.
+    let json = serde_json::to_string(&present).unwrap();
+    let mut present: Assignment = serde_json::from_str(&json).unwrap();
+    let (again, _) = assign(vec![local("")], &cidrs, &mut present);
+    assert_eq!(again, first);
+    let other = service("b", &format!("type: NodePort, ports: [{{port: 1, nodePort: {port}}}]"));
+    let (both, errors) = assign(vec![local(&format!("healthCheckNodePort: {port},")), other], &cidrs, &mut present);
+    assert_eq!((both.len(), errors.len()), (1, 1));
+    assert!(errors[0].to_string().contains(&format!("asks for node port {port}/TCP, which Service default/a has")));
+    let outside = vec![local("healthCheckNodePort: 8080,")];
+    let (_, errors) = assign(outside, &cidrs, &mut Assignment::default());
+    assert_eq!(errors.len(), 1);
+
+    let without = "type: LoadBalancer, allocateLoadBalancerNodePorts: false,";
+    let ports = "ports: [{name: a, port: 80}, {name: b, port: 81, nodePort: 30081}]";
+    let (services, _) = assign(vec![service("c", &format!("{without} {ports}"))], &cidrs, &mut Assignment::default());
+    assert_eq!(services[0].ports.iter().map(|port| port.node_port).collect::<Vec<_>>(), [None, Some(30081)]);
+    assert_eq!(services[0].health_check_node_port(), None);
+}

@@ -1,6 +1,7 @@
 //! The Services compiler from outside: text scripts and random histories.
 
 mod assign;
+mod audit;
 mod changes;
 mod cluster;
 mod lean;

@@ -30,6 +30,7 @@ mod words;
 
 use crate::whole::leads;
 use node::Node;
+pub use node::audit;
 use orlop_lb::describe_tables;
 use std::path::{Path, PathBuf};
 
