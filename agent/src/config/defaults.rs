@@ -74,3 +74,39 @@ pub(super) fn default_monitor() -> Result<PathBuf> {
     let own = std::env::current_exe().context("find this executable, to find orlop-monitor beside it")?;
     Ok(own.with_file_name("orlop-monitor"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::AgentArgs;
+    use crate::config::Config;
+    use orlop_cni::PeerSettings;
+
+    #[track_caller]
+    fn check(keys: &str, flags: AgentArgs, want: Result<PeerSettings, &str>) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.yaml");
+        std::fs::write(&file, format!("apiVersion: orlop.dev/v1alpha1\nkind: OrlopConfiguration\n{keys}\n")).unwrap();
+        let node_ip = vec!["192.0.2.1".parse().unwrap()];
+        let read = Config::read(AgentArgs { config: vec![file], node_name: Some("n1".into()), node_ip, ..flags });
+        assert_eq!(read.map(|config| config.peers).map_err(|error| error.to_string()), want.map_err(str::to_owned));
+    }
+
+    #[test]
+    fn how_pods_of_other_nodes_are_reached() {
+        let usual = PeerSettings { mode: PeerMode::Auto, vni: 1, port: 8472 };
+        let told = PeerSettings { mode: PeerMode::Vxlan, vni: 7, port: 4789 };
+        let file = "nodeRouting: vxlan\nvxlanVNI: 7\nvxlanPort: 4789";
+        let flags = || AgentArgs { node_routing: Some(NodeRouting::None), vxlan_vni: Some(9), ..AgentArgs::default() };
+        check("", AgentArgs::default(), Ok(usual));
+        check(file, AgentArgs::default(), Ok(told));
+        check(file, flags(), Ok(PeerSettings { mode: PeerMode::None, vni: 9, port: 4789 }));
+        check("nodeRouting: direct", AgentArgs::default(), Ok(PeerSettings { mode: PeerMode::Direct, ..usual }));
+        check(
+            "vxlanVNI: 16777216",
+            AgentArgs::default(),
+            Err("--vxlan-vni 16777216 is not a number from 1 to 16777215"),
+        );
+        check("vxlanPort: 0", AgentArgs::default(), Err("--vxlan-port 0 is no port"));
+    }
+}

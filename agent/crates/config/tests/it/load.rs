@@ -229,7 +229,8 @@ fn faults_of_documents() {
         &format!("{ORLOP}nodename: n\n"),
         "configuration c.yaml: OrlopConfiguration: nodename: unknown field `nodename`, expected one of `manifests`, \
          `kubeconfig`, `nodeName`, `nodeIPs`, `podCIDRs`, `serviceCIDR`, `rootDir`, `stateDir`, `runDir`, `logDir`, \
-         `cgroupRoot`, `bpfDir`, `images`, `monitor`, `clusterDNS`, `clusterDomain`, `containerLogMaxSize`, `containerLogMaxFiles`, \
+         `cgroupRoot`, `bpfDir`, `images`, `monitor`, `clusterDNS`, `clusterDomain`, `nodeRouting`, \
+         `vxlanVNI`, `vxlanPort`, `containerLogMaxSize`, `containerLogMaxFiles`, \
          `services`, `masquerade`, `nonMasqueradeCIDRs`, `mapEntries`",
     );
     check_wrong(
