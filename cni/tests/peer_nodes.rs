@@ -301,3 +301,24 @@ async fn nothing_of_it_is_left() {
     one.settle(&[]);
     assert_eq!(of_one.vxlans().unwrap(), []);
 }
+
+#[tokio::test]
+async fn a_thousand_nodes() {
+    let (one, _two, _router) = with_a_router(&[V4]).await;
+    let own = |n: u16, net: &str| ClusterNode {
+        name: format!("w{n}").into(),
+        created: None,
+        addresses: vec![ip(&format!("{net}.{}", n % 250 + 2))],
+        pod_cidrs: vec![format!("10.{}.{}.0/24", 2 + n / 250, n % 250).parse().unwrap()],
+    };
+    let net = |n: u16| if n % 2 == 0 { "192.0.2".to_owned() } else { format!("198.51.{}", n / 250) };
+    let mut peers: Vec<_> = (0..1_000).map(|n| Arc::new(own(n, &net(n)))).collect();
+    let reconcile = |peers: &[Arc<ClusterNode>]| one.peers.reconcile(&one.own, peers, PeerSettings::default()).unwrap();
+    let report = reconcile(&peers);
+    assert_eq!(report.problems, []);
+    assert_eq!(reconcile(&peers).steps, 0);
+    assert_eq!(netlink(&one.netns).fdb(report.tunnels[0].index).unwrap().len(), 500);
+    peers.truncate(999);
+    assert_eq!(reconcile(&peers).steps, 3);
+    assert_eq!(reconcile(&[]).steps, 1_000);
+}

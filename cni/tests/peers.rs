@@ -301,14 +301,52 @@ fn every_node_derives_the_same_address_of_a_tunnel() {
     assert_eq!(vtep_mac(ip("2001:db8:5::3")).to_string(), "fa:ef:f1:61:2b:d5");
 }
 
-/// The kernel after all of a plan has been carried out.
+/// The kernel after a plan has been carried out.
 #[derive(Default, Clone)]
 struct Kernel(PeersObserved);
+
+/// Numbers that look random and are the same each time (Knuth's MMIX).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
 
 impl Kernel {
     fn carry_out(&mut self, actions: &[PeerAction]) {
         for action in actions {
             self.step(action);
+        }
+    }
+
+    /// One step in ten fails, and what needs the device that is then not there.
+    fn carry_out_badly(&mut self, actions: &[PeerAction], dice: &mut Dice) {
+        for action in actions {
+            let needs =
+                match action {
+                    PeerAction::SetTunnelMtu(underlay, _)
+                    | PeerAction::RaiseTunnel(underlay)
+                    | PeerAction::AddTunnelAddress(underlay, _)
+                    | PeerAction::RemoveTunnelAddress(underlay, _)
+                    | PeerAction::PutNeighbour(underlay, ..)
+                    | PeerAction::RemoveNeighbour(underlay, ..)
+                    | PeerAction::PutForwarding(underlay, ..)
+                    | PeerAction::RemoveForwarding(underlay, ..) => self.0.tunnels.contains_key(underlay),
+                    PeerAction::CreateTunnel(underlay, _) => !self.0.tunnels.contains_key(underlay),
+                    PeerAction::AddRoute(_, want) | PeerAction::ReplaceRoute(_, want) => match want.way {
+                        Way::Direct(_) => true,
+                        Way::Tunnel(underlay) => self.0.tunnels.get(&underlay).is_some_and(|tunnel| {
+                            tunnel.up && want.source.is_none_or(|ip| tunnel.addresses.contains(&ip))
+                        }),
+                    },
+                    PeerAction::DeleteTunnel(..) | PeerAction::RemoveRoute(..) => true,
+                };
+            if needs && dice.below(10) > 0 {
+                self.step(action);
+            }
         }
     }
 
@@ -371,7 +409,7 @@ impl Kernel {
             Way::Direct(link) => link,
             Way::Tunnel(underlay) => {
                 let tunnel = self.tunnel(underlay);
-                assert!(tunnel.up && tunnel.neighbours.contains_key(&want.gateway), "a route to nowhere");
+                assert!(tunnel.up, "a route to nowhere");
                 assert!(want.source.is_none_or(|ip| tunnel.addresses.contains(&ip)), "a source that is not there");
                 tunnel.index
             }
@@ -623,4 +661,36 @@ fn five_thousand_nodes() {
     let fewer = case(&peers[2..]);
     let gone = ["-route 10.100.1.0/24", "-neighbour 10.100.1.0", "-forwarding 198.51.0.2"];
     assert_eq!(kernel.become_as(&fewer), gone);
+}
+
+#[test]
+fn steps_that_fail_are_made_up_for() {
+    for seed in 0..300 {
+        let mut dice = Dice(seed);
+        let mut kernel = Kernel::default();
+        for _ in 0..6 {
+            let peers: Vec<_> = (2..8)
+                .filter_map(|n| {
+                    let near = if dice.below(2) == 0 { "192.0.2" } else { "198.51.100" };
+                    let range = dice.below(9) + 2;
+                    let there = dice.below(4) > 0;
+                    let (address, cidr) =
+                        (format!("{near}.{}", n + dice.below(2) * 10), format!("10.1.{range}.0/24 fd00:{range}::/64"));
+                    there.then(|| node(&format!("n{n}"), n as i64, &address, &cidr))
+                })
+                .collect();
+            let mut now = case(&peers);
+            if dice.below(3) == 0 {
+                now = now.own("192.0.2.1", "10.1.90.0/24");
+            }
+            let wanted = now.wanted();
+            let tries = (0..50).find(|_| {
+                let plan = plan_peers(&wanted, &kernel.0);
+                kernel.carry_out_badly(&plan.actions, &mut dice);
+                plan.actions.is_empty()
+            });
+            assert!(tries.is_some(), "seed {seed}: {:?}", plan_peers(&wanted, &kernel.0).actions);
+            assert_eq!((kernel.0.routes.len(), kernel.0.tunnels.len()), (wanted.routes.len(), wanted.tunnels.len()));
+        }
+    }
 }

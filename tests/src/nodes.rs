@@ -186,8 +186,14 @@ impl Nodes {
     pub fn with(nodes: &[NodeAt], options: NodesOptions) -> Self {
         let (router, outside) = (Namespaces::network(), Namespaces::network());
         router.run(|| {
-            for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
-                std::fs::write(format!("/proc/sys/net/{setting}"), "1").expect("forward packets");
+            // Answers may leave by another segment than the one their question came from (direct server return).
+            for (setting, value) in [
+                ("ipv4/ip_forward", "1"),
+                ("ipv6/conf/all/forwarding", "1"),
+                ("ipv4/conf/all/rp_filter", "0"),
+                ("ipv4/conf/default/rp_filter", "0"),
+            ] {
+                std::fs::write(format!("/proc/sys/net/{setting}"), value).expect("forward packets");
             }
             ip(&format!("addr add {}/32 dev lo", SERVER.0));
             ip(&format!("addr add {}/128 dev lo nodad", SERVER.1));
