@@ -311,7 +311,7 @@ async fn a_thousand_nodes() {
         addresses: vec![ip(&format!("{net}.{}", n % 250 + 2))],
         pod_cidrs: vec![format!("10.{}.{}.0/24", 2 + n / 250, n % 250).parse().unwrap()],
     };
-    let net = |n: u16| if n % 2 == 0 { "192.0.2".to_owned() } else { format!("198.51.{}", n / 250) };
+    let net = |n: u16| if n.is_multiple_of(2) { "192.0.2".to_owned() } else { format!("198.51.{}", n / 250) };
     let mut peers: Vec<_> = (0..1_000).map(|n| Arc::new(own(n, &net(n)))).collect();
     let reconcile = |peers: &[Arc<ClusterNode>]| one.peers.reconcile(&one.own, peers, PeerSettings::default()).unwrap();
     let report = reconcile(&peers);
