@@ -1,18 +1,19 @@
 //! `sessionAffinity: ClientIP`: which backend a client of a service has.
 
-use core::mem::MaybeUninit;
-
 use aya_ebpf::bindings::BPF_ANY;
-use orlop_ebpf_abi::{Affinity, AffinityKey, Fault, Frontend};
+use orlop_ebpf_abi::{Affinity, AffinityKey, Fault, Frontend, SLOTS_A_BLOCK, SlotKey};
 
 use crate::counter;
 use crate::flow;
-use crate::maps::AFFINITY;
+use crate::maps::{AFFINITY, SLOTS};
 use crate::packet::Ip;
-use crate::service::{self, Chosen};
+use crate::service::{self, Chosen, Question, Set};
 
 /// `0100::/64`, whose addresses nobody has (RFC 6666).
 const DISCARD: u64 = 0x0100_0000_0000_0000_u64.to_be();
+
+/// Blocks of slots that are looked through for a backend.
+const BLOCKS_MAX: u32 = 64;
 
 /// The address that stands for a network namespace: a pod's sockets are one
 /// client, a node's processes another.
@@ -36,20 +37,52 @@ impl Entry {
 }
 
 /// The backend that the client has and may keep; 0: none. It may while its last
-/// connection is not older than the service's timeout and the backend takes connections.
+/// connection is not older than the service's timeout and the backend is still one of
+/// the set and takes connections.
 #[inline(always)]
-pub fn kept(entry: &mut MaybeUninit<Entry>, frontend: &Frontend, client: Ip) -> u32 {
-    let entry = entry.write(Entry::new(frontend.service, client, 0, 0));
+pub fn kept(question: &mut Question, set: Set) -> u32 {
+    let (client, &Frontend { service, affinity_s, .. }) = (question.client().addr, question.frontend());
+    let entry = question.affinity.write(Entry::new(service, client, 0, 0));
     // SAFETY: two words are copied.
     let Some(&Affinity { backend, seen_s }) = (unsafe { AFFINITY.get(&entry.key) }) else { return 0 };
     entry.value.backend = backend;
-    let fresh = flow::now_s().wrapping_sub(seen_s) <= frontend.affinity_s;
-    if fresh && service::is_active(&entry.value.backend) { entry.value.backend } else { 0 }
+    let fresh = flow::now_s().wrapping_sub(seen_s) <= affinity_s;
+    if fresh && service::is_active(&entry.value.backend) && is_listed(question, backend, set) { backend } else { 0 }
+}
+
+/// Has the backend one of the set's slots? The first 1024 slots are looked through;
+/// behind them every backend counts as listed, since another client's backend is no worse than none.
+#[inline(always)]
+fn is_listed(question: &mut Question, backend: u32, set: Set) -> bool {
+    let &Frontend { service, epoch, .. } = question.frontend();
+    let key = question.slot.write(SlotKey { service, epoch, block: 0 });
+    let mut block = 0;
+    while block < BLOCKS_MAX {
+        let start = block * SLOTS_A_BLOCK;
+        if start >= set.first + set.count {
+            return false;
+        }
+        key.block = block;
+        // SAFETY: read at once; a choice is made again when the tables changed meanwhile.
+        let Some(ids) = (unsafe { SLOTS.get(&*key) }) else { return false };
+        let mut index = 0;
+        while index < SLOTS_A_BLOCK {
+            if ids[index as usize] == backend {
+                // It has one slot in the whole list.
+                let place = start + index;
+                return place >= set.first && place < set.first + set.count;
+            }
+            index += 1;
+        }
+        block += 1;
+    }
+    true
 }
 
 /// The client connected to this backend now.
 #[inline(always)]
-pub fn keep(entry: &mut MaybeUninit<Entry>, chosen: &Chosen, client: Ip) {
-    let entry = entry.write(Entry::new(chosen.service, client, chosen.backend, flow::now_s()));
+pub fn keep(question: &mut Question) {
+    let (client, Chosen { service, backend, .. }) = (question.client().addr, question.answer().chosen);
+    let entry = question.affinity.write(Entry::new(service, client, backend, flow::now_s()));
     counter::expect(AFFINITY.insert(&entry.key, &entry.value, u64::from(BPF_ANY)), Fault::AffinityInsert);
 }

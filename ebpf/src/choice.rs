@@ -1,15 +1,16 @@
 //! Which slot a client gets: at random, or by a number made of the client and
 //! the frontend that is the same on every node.
 
-use orlop_ebpf_abi::{Frontend, FrontendFlags, FrontendKey};
+use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
+use orlop_ebpf_abi::{FrontendFlags, FrontendKey};
 
 use crate::packet::Ip;
-use crate::service::{Client, Set};
+use crate::service::{Client, Question, Set};
 
 /// Brings a number of 32 bits below `count`, evenly and without a division
 /// (Lemire, <https://arxiv.org/abs/1805.10941>).
 #[inline(always)]
-pub fn scaled(number: u32, count: u32) -> u32 {
+fn scaled(number: u32, count: u32) -> u32 {
     ((u64::from(number) * u64::from(count)) >> 32) as u32
 }
 
@@ -36,20 +37,25 @@ fn hash(key: &FrontendKey, client: &Client, with_port: bool) -> u32 {
 /// Below `count`, by client and frontend; a client with session affinity counts
 /// without its port.
 #[inline(always)]
-pub fn by_client(key: &FrontendKey, frontend: &Frontend, client: &Client, count: u32) -> u32 {
-    scaled(hash(key, client, frontend.affinity_s == 0), count)
+fn by_client(question: &Question, count: u32) -> u32 {
+    scaled(hash(question.key(), question.client(), question.frontend().affinity_s == 0), count)
 }
 
-/// Index of the slot that a client outside gets. The Maglev table is one of the
-/// cluster set. With DSR the client's packets may enter by any node, so that a random
-/// choice would part with the flow's other packets.
+/// Index of the slot that the client gets, where none is remembered. The Maglev table is one of
+/// the cluster set, for clients outside. With DSR the client's packets may enter by any node, so that
+/// a random choice would part with the flow's other packets.
 #[inline(always)]
-pub fn outside(key: &FrontendKey, frontend: &Frontend, client: &Client, set: Set, random: u32) -> u32 {
-    if frontend.maglev != 0 && !set.local {
-        frontend.maglev_first() + by_client(key, frontend, client, frontend.maglev)
-    } else if frontend.flags & FrontendFlags::DSR != 0 {
-        set.first + by_client(key, frontend, client, set.count)
+pub fn index(question: &Question, set: Set) -> u32 {
+    let frontend = question.frontend();
+    let outside = !question.client().inside;
+    if set.on_this_node {
+        by_client(question, set.count)
+    } else if outside && frontend.maglev != 0 && !set.local {
+        frontend.maglev_first() + by_client(question, frontend.maglev)
+    } else if outside && frontend.flags & FrontendFlags::DSR != 0 {
+        set.first + by_client(question, set.count)
     } else {
-        set.first + scaled(random, set.count)
+        // SAFETY: takes and touches nothing.
+        set.first + scaled(unsafe { bpf_get_prandom_u32() }, set.count)
     }
 }

@@ -1,12 +1,10 @@
 //! `loadBalancerSourceRanges`: which clients a load balancer's address serves.
 
-use core::mem::MaybeUninit;
-
 use aya_ebpf::maps::lpm_trie::Key;
 use orlop_ebpf_abi::SourceRangeKey;
 
 use crate::maps::SOURCE_RANGES;
-use crate::packet::Ip;
+use crate::service::Question;
 
 /// Bits of a whole key: the service's and an address's.
 const BITS: u32 = SourceRangeKey::SERVICE_BITS + 128;
@@ -16,9 +14,9 @@ pub type RangeKey = Key<[u8; 20]>;
 
 /// Is the client in one of the service's ranges?
 #[inline(always)]
-pub fn admit(key: &mut MaybeUninit<RangeKey>, service: u32, client: Ip) -> bool {
-    let [a, b, c, d] = client.words();
+pub fn admit(question: &mut Question) -> bool {
+    let (service, [a, b, c, d]) = (question.frontend().service, question.client().addr.words());
     // SAFETY: five words are twenty bytes, and every pattern is a key.
     let data: [u8; 20] = unsafe { core::mem::transmute([service.to_be(), a, b, c, d]) };
-    SOURCE_RANGES.get(&*key.write(Key::new(BITS, data))).is_some()
+    SOURCE_RANGES.get(&*question.range.write(Key::new(BITS, data))).is_some()
 }

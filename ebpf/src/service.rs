@@ -4,10 +4,14 @@
 //! worth its questions: whose network is it (sockets), does this client get in
 //! ([`ranges`]), which set of the backends does its policy allow, which of them
 //! ([`choice`]), has the client one already ([`affinity`]).
+//!
+//! What is asked once is inlined. [`service_walk`] and [`service_answer`] are global
+//! functions: the verifier looks at each once and alone, not again with all that every caller may
+//! have in hand.
 
 use core::mem::MaybeUninit;
+use core::ptr;
 
-use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 use orlop_ebpf_abi::{
@@ -76,47 +80,113 @@ impl Resolved {
     pub fn without_backend(kind: Kind, service: u32, flags: u32) -> Self {
         Self { kind, chosen: Chosen { addr: Ip(0, 0), port: 0, service, backend: 0 }, flags }
     }
-
-    /// What a frontend says before a backend is known.
-    #[inline(always)]
-    fn begin(&mut self, kind: Kind, frontend: &Frontend) {
-        self.kind = kind;
-        self.flags = frontend.flags;
-        self.chosen.service = frontend.service;
-        self.chosen.backend = 0;
-    }
 }
 
-/// Where the keys of the lookups stand: on the stack of a socket's program; for
+/// All that one question needs, and its answer: on the stack of a socket's program; for
 /// packets, whose programs have none to spare, in [`QUESTIONS`].
 #[repr(C, align(8))]
-pub struct Room {
-    frontend: FrontendKey,
+pub struct Question {
+    key: FrontendKey,
     backend: u32,
-    slot: MaybeUninit<SlotKey>,
-    affinity: MaybeUninit<affinity::Entry>,
-    range: MaybeUninit<ranges::RangeKey>,
+    /// Before the frontend was read.
+    generation: MaybeUninit<u64>,
+    frontend: MaybeUninit<Frontend>,
+    client: MaybeUninit<Client>,
+    on_this_node: bool,
+    pub slot: MaybeUninit<SlotKey>,
+    pub affinity: MaybeUninit<affinity::Entry>,
+    pub range: MaybeUninit<ranges::RangeKey>,
+    answer: MaybeUninit<Resolved>,
 }
 
-impl Room {
+impl Question {
+    /// A question about a destination, in a place of the caller's.
     #[inline(always)]
-    pub fn new(addr: Ip, port: u16, proto: u8) -> Self {
-        Self {
-            frontend: FrontendKey { addr: addr.bytes(), port: port.to_ne_bytes(), proto, pad: 0 },
-            backend: 0,
-            slot: MaybeUninit::uninit(),
-            affinity: MaybeUninit::uninit(),
-            range: MaybeUninit::uninit(),
+    pub fn about(place: &mut MaybeUninit<Self>, addr: Ip, port: u16, proto: u8) -> &mut Self {
+        let question = place.as_mut_ptr();
+        // SAFETY: fields that are not written here are `MaybeUninit`; each for itself, because
+        // the value as a whole would be made by a call and a loop over bytes.
+        unsafe {
+            (&raw mut (*question).key).write(FrontendKey {
+                addr: addr.bytes(),
+                port: port.to_ne_bytes(),
+                proto,
+                pad: 0,
+            });
+            (&raw mut (*question).on_this_node).write(false);
+            (&raw mut (*question).backend).write(0);
+            place.assume_init_mut()
         }
     }
-}
 
-/// A frontend where it stands in the table, and the tables' generation before it was
-/// looked up. What is read of it holds only as [`choose`] says.
-#[derive(Clone, Copy)]
-pub struct Found {
-    pub frontend: &'static Frontend,
-    generation: u64,
+    /// The frontend, once it was found.
+    #[inline(always)]
+    pub fn frontend(&self) -> &Frontend {
+        // SAFETY: plain numbers, and zero in a map.
+        unsafe { self.frontend.assume_init_ref() }
+    }
+
+    #[inline(always)]
+    pub fn client(&self) -> &Client {
+        // SAFETY: as in `frontend`.
+        unsafe { self.client.assume_init_ref() }
+    }
+
+    #[inline(always)]
+    pub fn answer(&mut self) -> &mut Resolved {
+        // SAFETY: as in `frontend`; `Kind` has a variant of number 0.
+        unsafe { self.answer.assume_init_mut() }
+    }
+
+    /// The key under which it was found.
+    #[inline(always)]
+    pub fn key(&self) -> &FrontendKey {
+        &self.key
+    }
+
+    /// Copies the frontend of the key, whole or torn: [`choose`] says what a copy is worth.
+    #[inline(always)]
+    fn read(&mut self) -> bool {
+        self.generation.write(generation());
+        // SAFETY: the memory stays an element of this table while the program runs.
+        let Some(frontend) = (unsafe { FRONTENDS.get(&self.key) }) else { return false };
+        let (from, to) = (ptr::from_ref(frontend).cast::<u64>(), self.frontend.as_mut_ptr().cast::<u64>());
+        // SAFETY: four words each, at multiples of eight. Word by word, because a copy
+        // between places that may be one becomes a call and a loop over bytes.
+        unsafe {
+            let [a, b, c, d] = [from.read(), from.add(1).read(), from.add(2).read(), from.add(3).read()];
+            to.write(a);
+            to.add(1).write(b);
+            to.add(2).write(c);
+            to.add(3).write(d);
+        }
+        true
+    }
+
+    /// Whom it is for.
+    #[inline(always)]
+    pub fn set_client(&mut self, inside: bool, addr: Ip, port: u16, host: bool) {
+        let client = self.client.as_mut_ptr();
+        // SAFETY: a place of our own; each field for itself, as in `read`.
+        unsafe {
+            (*client).inside = inside;
+            (*client).addr.0 = addr.0;
+            (*client).addr.1 = addr.1;
+            (*client).port = port;
+            (*client).host = host;
+        }
+    }
+
+    /// What the frontend says before a backend is known.
+    #[inline(always)]
+    fn begin(&mut self, kind: Kind) {
+        let (service, flags) = (self.frontend().service, self.frontend().flags);
+        let answer = self.answer();
+        answer.kind = kind;
+        answer.flags = flags;
+        answer.chosen.service = service;
+        answer.chosen.backend = 0;
+    }
 }
 
 #[inline(always)]
@@ -149,43 +219,35 @@ fn node_addr_flags(addr: Ip) -> u32 {
     unsafe { NODE_ADDRS.get(&bytes) }.copied().unwrap_or(0)
 }
 
-#[inline(always)]
-fn read(room: &Room) -> Option<&'static Frontend> {
-    // SAFETY: the memory stays an element of this table while the program runs; `choose`
-    // discards what it read when the tables changed meanwhile.
-    unsafe { FRONTENDS.get(&room.frontend) }
-}
-
-/// The frontend of a destination: its own, or a NodePort's or host port's that
+/// Finds the frontend of a destination: its own, or a NodePort's or host port's that
 /// stands for every address of the node. `peers`: those of other nodes, too.
 #[inline(always)]
-fn find_on(room: &mut Room, addr: Ip, port: u16, peers: bool) -> Option<Found> {
-    let generation = generation();
-    if let Some(frontend) = read(room) {
-        return Some(Found { frontend, generation });
+fn find_on(question: &mut Question, addr: Ip, port: u16, peers: bool) -> bool {
+    if question.read() {
+        return true;
     }
     if !is_node_port(port) {
-        return None;
+        return false;
     }
     let is = node_addr_flags(addr);
-    room.frontend.addr = addr.unspecified().bytes();
-    let frontend = read(room)?;
-    let served = if frontend.flags & FrontendFlags::HOST_PORT != 0 {
+    question.key.addr = addr.unspecified().bytes();
+    if !question.read() {
+        return false;
+    }
+    if question.frontend().flags & FrontendFlags::HOST_PORT != 0 {
         // `nodePortAddresses` is not about host ports.
-        is & NodeAddrFlags::OWN
-    } else if peers && is & NodeAddrFlags::PEER != 0 {
-        NodeAddrFlags::PEER
+        is & NodeAddrFlags::OWN != 0
     } else {
-        is & NodeAddrFlags::NODE_PORTS
-    };
-    (served != 0).then_some(Found { frontend, generation })
+        let served = if peers { NodeAddrFlags::NODE_PORTS | NodeAddrFlags::PEER } else { NodeAddrFlags::NODE_PORTS };
+        is & served != 0
+    }
 }
 
-/// The frontend on this node of the destination that `room` was made for. A loopback
+/// Finds the frontend on this node of the destination that `question` is about. A loopback
 /// one is for clients in the node's own namespace: the caller asks [`is_loopback`].
 #[inline(always)]
-pub fn find(room: &mut Room, addr: Ip, port: u16) -> Option<Found> {
-    find_on(room, addr, port, false)
+pub fn find(question: &mut Question, addr: Ip, port: u16) -> bool {
+    find_on(question, addr, port, false)
 }
 
 /// The slots that a client may get.
@@ -196,7 +258,7 @@ pub struct Set {
     /// The local set, because of the policy or of the question.
     pub local: bool,
     /// The local set, because of the question.
-    on_this_node: bool,
+    pub on_this_node: bool,
 }
 
 impl Set {
@@ -214,12 +276,6 @@ impl Set {
         let (first, count) = if local { (0, frontend.local) } else { (frontend.first, frontend.count) };
         Self { first, count, local, on_this_node }
     }
-
-    /// What the destination is when the set is empty.
-    #[inline(always)]
-    fn without(self, frontend: &Frontend) -> Kind {
-        if frontend.local | frontend.count == 0 { Kind::Refused } else { Kind::NoLocal }
-    }
 }
 
 /// Is the client's backend remembered in a table? Elsewhere each node must come
@@ -229,30 +285,40 @@ fn has_memory(frontend: &Frontend, client: &Client) -> bool {
     frontend.affinity_s != 0 && (client.inside || frontend.flags & FrontendFlags::DSR == 0)
 }
 
-/// One walk from a frontend to a backend id; 0, which no backend has: the slot is gone.
-#[inline(always)]
-fn walk(room: &mut Room, frontend: &Frontend, client: &Client, set: Set, random: u32) -> u32 {
-    if !set.on_this_node && has_memory(frontend, client) {
-        let kept = affinity::kept(&mut room.affinity, frontend, client.addr);
-        if kept != 0 {
-            return kept;
-        }
+/// One walk from the frontend to a backend, which goes into the answer. Makes a number of all
+/// that it found; 0: a slot or backend was gone.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn service_walk(question: *mut Question) -> u64 {
+    // SAFETY: the verifier sees to the size, and callers have one at hand.
+    let Some(question) = (unsafe { question.as_mut() }) else { return 0 };
+    let set = Set::of(question.frontend(), question.client(), question.on_this_node);
+    if set.count == 0 {
+        let kind = if question.frontend().count == 0 { Kind::Refused } else { Kind::NoLocal };
+        question.begin(kind);
+        return kind as u64;
     }
-    let index = if set.on_this_node {
-        choice::by_client(&room.frontend, frontend, client, set.count)
-    } else if client.inside {
-        set.first + choice::scaled(random, set.count)
-    } else {
-        choice::outside(&room.frontend, frontend, client, set, random)
-    };
-    slot(room, frontend, index)
+    question.begin(Kind::Backend);
+    let mut id = 0;
+    if !question.on_this_node && has_memory(question.frontend(), question.client()) {
+        id = affinity::kept(question, set);
+    }
+    if id == 0 {
+        id = slot(question, choice::index(question, set));
+    }
+    question.backend = id;
+    let Some(backend) = backend(&question.backend) else { return 0 };
+    let (addr, port) = (Ip::from_bytes(&backend.addr), u16::from_ne_bytes(backend.port));
+    let chosen = &mut question.answer().chosen;
+    (chosen.addr.0, chosen.addr.1, chosen.port, chosen.backend) = (addr.0, addr.1, port, id);
+    choice::mix(choice::mix(addr.0, addr.1), u64::from(id) << 16 | u64::from(port)) | 1
 }
 
 /// The backend id in one slot; 0: gone.
 #[inline(always)]
-fn slot(room: &mut Room, frontend: &Frontend, index: u32) -> u32 {
-    let block = index / SLOTS_A_BLOCK;
-    let key = room.slot.write(SlotKey { service: frontend.service, epoch: frontend.epoch, block });
+fn slot(question: &mut Question, index: u32) -> u32 {
+    let (service, epoch) = (question.frontend().service, question.frontend().epoch);
+    let key = question.slot.write(SlotKey { service, epoch, block: index / SLOTS_A_BLOCK });
     // SAFETY: a copy of four bytes.
     unsafe { SLOTS.get(&*key) }.map_or(0, |ids| ids[(index % SLOTS_A_BLOCK) as usize])
 }
@@ -269,76 +335,38 @@ pub fn is_active(id: &u32) -> bool {
     backend(id).is_some_and(|backend| backend.state == BackendState::Active as u8)
 }
 
-/// Chooses a backend.
+/// Gives the client a backend of the frontend that was found, and remembers it when the
+/// service has session affinity.
 ///
 /// The kernel may hand a removed element's memory to a new element while a
 /// program still reads it, so a walk counts only if the tables did not change
 /// meanwhile (`GENERATION` even and the same) or if the next walk agrees.
 #[inline(always)]
-fn choose_from(room: &mut Room, found: Found, client: &Client, on_this_node: bool, answer: &mut Resolved) {
-    let Found { mut frontend, generation: mut before } = found;
-    // SAFETY: takes and touches nothing.
-    let random = unsafe { bpf_get_prandom_u32() };
-    // What the walk before said, in as little room as it can be compared.
+pub fn choose(question: &mut Question) -> &mut Resolved {
     let mut last = 0;
     let mut tries = 0;
     while tries < TRIES_MAX {
         tries += 1;
-        let set = Set::of(frontend, client, on_this_node);
-        let mut now = set.without(frontend) as u64;
-        answer.begin(set.without(frontend), frontend);
-        if set.count != 0 {
-            room.backend = walk(room, frontend, client, set, random);
-            now = take(&room.backend, answer);
-        }
-        // 0: torn.
+        let now = service_walk(question);
+        // SAFETY: `read` wrote it.
+        let before = unsafe { question.generation.assume_init() };
         if now != 0 && (before & 1 == 0 && generation() == before || now == last) {
-            if !on_this_node && answer.kind == Kind::Backend && has_memory(frontend, client) {
-                affinity::keep(&mut room.affinity, &answer.chosen, client.addr);
+            if !question.on_this_node
+                && has_memory(question.frontend(), question.client())
+                && question.answer().kind == Kind::Backend
+            {
+                affinity::keep(question);
             }
-            return;
+            return question.answer();
         }
         last = now;
-        before = generation();
-        frontend = match read(room) {
-            Some(frontend) => frontend,
-            None => {
-                answer.kind = Kind::NotAService;
-                return;
-            }
-        };
+        if !question.read() {
+            question.answer().kind = Kind::NotAService;
+            return question.answer();
+        }
     }
-    answer.kind = Kind::Refused;
-}
-
-/// Puts a backend into the answer, and makes a number of all that it said.
-#[inline(always)]
-fn take(id: &u32, answer: &mut Resolved) -> u64 {
-    let Some(backend) = backend(id) else { return 0 };
-    let (addr, port) = (Ip::from_bytes(&backend.addr), u16::from_ne_bytes(backend.port));
-    answer.kind = Kind::Backend;
-    answer.chosen = Chosen { addr, port, service: answer.chosen.service, backend: *id };
-    choice::mix(choice::mix(addr.0, addr.1), u64::from(*id) << 16 | u64::from(port)) | 1
-}
-
-/// Gives a client of the frontend a backend, and remembers it when the service
-/// has session affinity.
-#[inline(always)]
-pub fn choose(room: &mut Room, found: Found, client: &Client) -> Resolved {
-    let mut answer = Resolved::without_backend(Kind::NotAService, 0, 0);
-    choose_from(room, found, client, false, &mut answer);
-    answer
-}
-
-/// A packet's question and its answer.
-#[repr(C)]
-struct Question {
-    room: Room,
-    client: Client,
-    addr: Ip,
-    port: u16,
-    on_this_node: bool,
-    answer: Resolved,
+    question.answer().kind = Kind::Refused;
+    question.answer()
 }
 
 /// The question of the packet that this CPU has in hand. Programs on devices run with
@@ -351,33 +379,28 @@ fn ask(addr: Ip, port: u16, proto: u8, client: &Client, on_this_node: bool) -> R
     let nothing = Resolved::without_backend(Kind::NotAService, 0, 0);
     let Some(question) = QUESTIONS.get_ptr_mut(0) else { return nothing };
     // SAFETY: this CPU's element is ours while the program runs.
-    let question = unsafe { &mut *question };
-    question.room = Room::new(addr, port, proto);
-    question.client = *client;
-    question.addr = addr;
-    question.port = port;
+    let question = Question::about(unsafe { &mut *question.cast() }, addr, port, proto);
+    question.set_client(client.inside, client.addr, client.port, client.host);
     question.on_this_node = on_this_node;
-    if service_answer() != 0 { question.answer } else { nothing }
+    if service_answer() != 0 { *question.answer() } else { nothing }
 }
 
-/// Answers this CPU's question; 0: it is no service. A global function, which the verifier
-/// looks at once and alone, not again with all that each caller may have in hand.
+/// Answers this CPU's question; 0: it is no service.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn service_answer() -> u32 {
     let Some(question) = QUESTIONS.get_ptr_mut(0) else { return 0 };
     // SAFETY: as in `ask`, which is at rest meanwhile.
-    let Question { room, client, addr, port, on_this_node, answer } = unsafe { &mut *question };
-    let Some(found) = find_on(room, *addr, *port, *on_this_node) else { return 0 };
-    if !client.host && is_loopback(*addr) {
+    let question = unsafe { &mut *question };
+    let (addr, port) = (Ip::from_bytes(&question.key.addr), u16::from_ne_bytes(question.key.port));
+    if !find_on(question, addr, port, question.on_this_node) || (is_loopback(addr) && !question.client().host) {
         return 0;
     }
-    let (service, flags) = (found.frontend.service, found.frontend.flags);
-    let asks = flags & FrontendFlags::SOURCE_RANGES != 0 && !*on_this_node;
-    if asks && !ranges::admit(&mut room.range, service, client.addr) {
-        *answer = Resolved::without_backend(Kind::Denied, service, flags);
+    let asks = question.frontend().flags & FrontendFlags::SOURCE_RANGES != 0 && !question.on_this_node;
+    if asks && !ranges::admit(question) {
+        question.begin(Kind::Denied);
     } else {
-        choose_from(room, found, client, *on_this_node, answer);
+        choose(question);
     }
     1
 }

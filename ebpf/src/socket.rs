@@ -5,6 +5,8 @@
 //! (`NETNS`): elsewhere in the cgroup the same address may be somebody else's. There
 //! is no hook for SCTP sockets; their packets are translated where they leave the pod.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_ANY, bpf_sock_addr};
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval};
@@ -14,7 +16,7 @@ use orlop_ebpf_abi::{Fault, FrontendFlags, NetnsKind, SocketService, SocketState
 
 use crate::maps::{NETNS, SOCKETS};
 use crate::packet::{Ip, TCP, UDP};
-use crate::service::{self, Chosen, Client, Found, Kind, Room};
+use crate::service::{self, Chosen, Kind, Question};
 use crate::{affinity, counter, udp};
 
 const ALLOW: i32 = 1;
@@ -137,11 +139,13 @@ fn note(cookie: u64, proto: u8, asked: (Ip, u16), chosen: &Chosen) {
     counter::expect(SOCKETS.insert(cookie, value, u64::from(BPF_ANY)), Fault::SocketInsert);
 }
 
-/// The frontend that a socket's destination is, and the client that the socket is.
+/// Finds the frontend of a socket's destination, and the client that the socket is.
 /// `None`: the address stays as it is.
 #[inline(always)]
-fn asked_for(ctx: &SockAddrContext, room: &mut Room, addr: Ip, port: u16) -> Option<(Found, Client)> {
-    let found = service::find(room, addr, port)?;
+fn asked_for(ctx: &SockAddrContext, question: &mut Question, addr: Ip, port: u16) -> Option<()> {
+    if !service::find(question, addr, port) {
+        return None;
+    }
     // SAFETY: the context is the kernel's own.
     let netns = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
     // SAFETY: a copy of four bytes.
@@ -152,25 +156,27 @@ fn asked_for(ctx: &SockAddrContext, room: &mut Room, addr: Ip, port: u16) -> Opt
     }
     // Who may come is told by a source address, which no socket has yet: its packets
     // are looked at, and translated, on their way.
-    if found.frontend.flags & FrontendFlags::SOURCE_RANGES != 0 {
+    if question.frontend().flags & FrontendFlags::SOURCE_RANGES != 0 {
         return None;
     }
-    Some((found, Client { inside: true, addr: affinity::of_namespace(netns), port: 0, host }))
+    question.set_client(true, affinity::of_namespace(netns), 0, host);
+    Some(())
 }
 
 #[inline(always)]
 fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     let Some(proto) = protocol(ctx) else { return ALLOW };
     let (addr, port) = read(ctx, family);
-    let mut room = Room::new(addr, port, proto);
-    let Some((found, client)) = asked_for(ctx, &mut room, addr, port) else {
+    let mut place = MaybeUninit::uninit();
+    let question = Question::about(&mut place, addr, port, proto);
+    if asked_for(ctx, question, addr, port).is_none() {
         // A UDP socket may connect again, now to something else.
         if let Some(old) = known(cookie(ctx)) {
             old.state = SocketState::NONE;
         }
         return ALLOW;
-    };
-    let found = service::choose(&mut room, found, &client);
+    }
+    let found = service::choose(question);
     match found.kind {
         Kind::NotAService | Kind::Denied => ALLOW,
         // A packet would be dropped where only other nodes have backends; a socket can be told.
@@ -191,18 +197,21 @@ fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
 #[inline(always)]
 fn sendmsg(ctx: &SockAddrContext, family: Family) -> i32 {
     let (addr, port) = read(ctx, family);
-    let mut room = Room::new(addr, port, UDP);
-    let Some((found, client)) = asked_for(ctx, &mut room, addr, port) else { return ALLOW };
+    let mut place = MaybeUninit::uninit();
+    let question = Question::about(&mut place, addr, port, UDP);
+    if asked_for(ctx, question, addr, port).is_none() {
+        return ALLOW;
+    }
     let cookie = cookie(ctx);
     let chosen = match udp::peer(cookie, addr, port, UdpPeerKey::SERVICE) {
-        Some(old) if old.service == found.frontend.service && service::is_active(&old.backend) => Chosen {
+        Some(old) if old.service == question.frontend().service && service::is_active(&old.backend) => Chosen {
             addr: Ip::from_bytes(&old.addr),
             port: u16::from_ne_bytes(old.port),
             service: old.service,
             backend: old.backend,
         },
         _ => {
-            let fresh = service::choose(&mut room, found, &client);
+            let fresh = service::choose(question);
             match fresh.kind {
                 Kind::NotAService | Kind::Denied => return ALLOW,
                 Kind::Backend if fits(addr, &fresh.chosen) => {}

@@ -110,6 +110,12 @@ pub enum Error {
     /// The node's own network namespace could not be told.
     #[error("find out the cookie of the node's network namespace")]
     Netns(#[source] orlop_kernel::KernelError),
+    /// The sockets of some namespaces could not be ended: their programs wait for a dead backend.
+    #[error("sockets of dead backends in {} network namespaces could not be ended, first: {}", .errors.len(), .errors.first().map(ToString::to_string).unwrap_or_default())]
+    Destroy {
+        /// Every failure.
+        errors: Vec<orlop_kernel::KernelError>,
+    },
     /// A map element could not be read or written.
     #[error("{operation} map {map}")]
     Map {

@@ -17,11 +17,14 @@
 mod attach;
 mod bandwidth;
 mod counters;
+mod destroy;
 mod error;
+mod faults;
 mod filters;
 mod layout;
 mod load;
 mod netns;
+mod node;
 mod pods;
 mod program;
 mod sys;
@@ -32,9 +35,11 @@ mod xdp;
 
 pub use counters::{PodCounters, ServiceBackend, ServiceCounters};
 pub use error::Error;
+pub use faults::TableUse;
 pub use load::{Config, Datapath, remove_all};
 pub use netns::NetnsKind;
-pub use orlop_ebpf_abi::{DropReason, Traffic};
+pub use node::{NodeDevice, NodeSettings};
+pub use orlop_ebpf_abi::{DropReason, Fault, Traffic};
 pub use pods::PodAttachment;
 pub use program::{Hook, Program};
 pub use tables::ApplyReport;

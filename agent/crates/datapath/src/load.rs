@@ -3,8 +3,8 @@
 use aya::EbpfLoader;
 use aya::programs::Program as Loaded;
 use orlop_ebpf_abi::{
-    Addr, Backend, DeviceCounters, Frontend, FrontendKey, LocalPod, MAPS, MapSpec, ServiceCounterKey, ServiceCounters,
-    SlotBlock, SlotKey, SourceRangeKey,
+    Addr, Backend, Device, DeviceCounters, Frontend, FrontendKey, LocalPod, MAPS, MapSpec, NetworkKey,
+    ServiceCounterKey, ServiceCounters, Settings, SlotBlock, SlotKey, SocketService, SourceRangeKey,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,6 +45,11 @@ pub struct Datapath {
     pub(crate) node_port_bits: Table<u32, u64>,
     pub(crate) node_addrs: Table<Addr, u32>,
     pub(crate) netns: Table<u64, u32>,
+    pub(crate) devices: Table<u32, Device>,
+    pub(crate) settings: Table<u32, Settings>,
+    pub(crate) non_masquerade: Table<NetworkKey, u32>,
+    pub(crate) sockets: Table<u64, SocketService>,
+    pub(crate) faults: Table<u32, u64>,
     pub(crate) pods: Table<Addr, LocalPod>,
     pub(crate) device_counters: Table<u32, DeviceCounters>,
     pub(crate) service_counters: Table<ServiceCounterKey, ServiceCounters>,
@@ -98,6 +103,11 @@ impl Datapath {
             node_port_bits: Table::new("NODE_PORTS", open("NODE_PORTS")?),
             node_addrs: Table::new("NODE_ADDRS", open("NODE_ADDRS")?),
             netns: Table::new("NETNS", open("NETNS")?),
+            devices: Table::new("DEVICES", open("DEVICES")?),
+            settings: Table::new("SETTINGS", open("SETTINGS")?),
+            non_masquerade: Table::new("NON_MASQUERADE", open("NON_MASQUERADE")?),
+            sockets: Table::new("SOCKETS", open("SOCKETS")?),
+            faults: Table::new("FAULTS", open("FAULTS")?),
             pods: Table::new("PODS", open("PODS")?),
             device_counters: Table::new("DEVICE_COUNTERS", open("DEVICE_COUNTERS")?),
             service_counters: Table::new("SERVICE_COUNTERS", open("SERVICE_COUNTERS")?),

@@ -1,6 +1,6 @@
-//! Pods, uplinks and node addresses.
+//! Pods and uplinks.
 
-use orlop_ebpf_abi::{Addr, DeviceCounters, LocalPod, NodeAddrFlags};
+use orlop_ebpf_abi::{Addr, DeviceCounters, LocalPod};
 use orlop_lb::addr_bytes;
 use orlop_model::Ifindex;
 use std::collections::BTreeSet;
@@ -86,23 +86,6 @@ impl Datapath {
             self.detach_uplink_program(device, program)?;
         }
         self.device_counters.remove(&device.get())
-    }
-
-    /// The addresses on which NodePorts are served, replacing the earlier set.
-    ///
-    /// # Errors
-    /// A full map.
-    pub fn set_node_addrs(&self, addrs: &[IpAddr]) -> Result<(), Error> {
-        let wanted: BTreeSet<Addr> = addrs.iter().copied().map(addr_bytes).collect();
-        for addr in &wanted {
-            self.node_addrs.put(addr, &(NodeAddrFlags::OWN | NodeAddrFlags::NODE_PORTS))?;
-        }
-        for addr in self.node_addrs.keys()? {
-            if !wanted.contains(&addr) {
-                self.node_addrs.remove(&addr)?;
-            }
-        }
-        Ok(())
     }
 
     /// Runs a tc program on a frame as if it came along on the device, counters

@@ -11,6 +11,7 @@ const BPF_MAP_LOOKUP_ELEM: i64 = 1;
 const BPF_MAP_UPDATE_ELEM: i64 = 2;
 const BPF_MAP_DELETE_ELEM: i64 = 3;
 const BPF_MAP_GET_NEXT_KEY: i64 = 4;
+const BPF_MAP_LOOKUP_BATCH: i64 = 24;
 const BPF_OBJ_PIN: i64 = 6;
 const BPF_OBJ_GET: i64 = 7;
 const BPF_OBJ_GET_INFO_BY_FD: i64 = 15;
@@ -72,6 +73,52 @@ pub unsafe fn map_delete(map: BorrowedFd<'_>, key: *const u8) -> io::Result<()> 
 /// As [`map_lookup`]; `next` has room for a key.
 pub unsafe fn map_next_key(map: BorrowedFd<'_>, key: *const u8, next: *mut u8) -> io::Result<()> {
     bpf(BPF_MAP_GET_NEXT_KEY, &mut element(map, key, next, 0)).map(drop)
+}
+
+#[repr(C)]
+struct BatchAttr {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// Where a batch ended; as large as any map's (a hash map's is a bucket's number, a trie's a key).
+pub type Batch = [u8; 64];
+
+/// Reads up to `count` elements after `from` (`None`: from the first) and says how many they
+/// were and whether they were the last.
+///
+/// # Safety
+/// `keys` and `values` have room for `count` of what the map's definition says, values of a
+/// per-CPU map for one a possible CPU each.
+pub unsafe fn map_lookup_batch(
+    map: BorrowedFd<'_>,
+    from: Option<&Batch>,
+    to: &mut Batch,
+    keys: *mut u8,
+    values: *mut u8,
+    count: u32,
+) -> io::Result<(u32, bool)> {
+    let mut attr = BatchAttr {
+        in_batch: from.map_or(0, |batch| batch.as_ptr() as u64),
+        out_batch: to.as_mut_ptr() as u64,
+        keys: keys as u64,
+        values: values as u64,
+        count,
+        map_fd: map.as_raw_fd() as u32,
+        elem_flags: 0,
+        flags: 0,
+    };
+    match bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) {
+        Ok(_) => Ok((attr.count, false)),
+        Err(err) if err.raw_os_error() == Some(libc::ENOENT) => Ok((attr.count, true)),
+        Err(err) => Err(err),
+    }
 }
 
 #[repr(C)]

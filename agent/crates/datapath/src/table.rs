@@ -1,8 +1,8 @@
 //! A map with its key and value types.
 
 use orlop_ebpf_abi::{
-    Backend, DeviceCounters, Frontend, FrontendKey, LocalPod, MAPS, MapSpec, ServiceCounterKey, ServiceCounters,
-    SlotBlock, SlotKey, SourceRangeKey,
+    Backend, Device, DeviceCounters, Frontend, FrontendKey, LocalPod, MAPS, MapSpec, NetworkKey, ServiceCounterKey,
+    ServiceCounters, Settings, SlotBlock, SlotKey, SocketService, SourceRangeKey,
 };
 use std::io;
 use std::marker::PhantomData;
@@ -31,16 +31,24 @@ plain!(
     u64,
     [u8; 16],
     Backend,
+    Device,
     DeviceCounters,
     Frontend,
     FrontendKey,
     LocalPod,
+    NetworkKey,
     ServiceCounterKey,
     ServiceCounters,
+    Settings,
     SlotBlock,
     SlotKey,
+    SocketService,
     SourceRangeKey
 );
+
+/// Elements that are read at once. The kernel hands a hash map's out by whole buckets,
+/// none of which comes near it.
+pub const BATCH_ENTRIES: u32 = 4_096;
 
 pub struct Table<K, V> {
     name: &'static str,
@@ -122,13 +130,29 @@ impl<K: Plain, V: Plain> Table<K, V> {
         Ok(keys)
     }
 
-    /// All elements. Those that go meanwhile may be missing.
+    /// All elements. Those that come or go meanwhile may be missing.
     pub fn entries(&self) -> Result<Vec<(K, V)>, Error> {
+        let info = sys::map_info(self.fd.as_fd()).map_err(self.failed("read"))?;
+        let count = info.max_entries.min(BATCH_ENTRIES);
+        let mut keys = vec![std::mem::MaybeUninit::<K>::zeroed(); count as usize];
+        let mut values = vec![std::mem::MaybeUninit::<V>::zeroed(); count as usize];
         let mut entries = Vec::new();
-        self.each_key(|key| {
-            entries.extend(self.get(key)?.map(|value| (*key, value)));
-            Ok(())
-        })?;
+        let mut last: Option<sys::Batch> = None;
+        for _ in 0..=info.max_entries {
+            let mut next = [0; size_of::<sys::Batch>()];
+            let (to_keys, to_values) = (keys.as_mut_ptr().cast(), values.as_mut_ptr().cast());
+            // SAFETY: sizes are checked in `new`, there is room for `count` of each; not for per-CPU maps.
+            let read =
+                unsafe { sys::map_lookup_batch(self.fd.as_fd(), last.as_ref(), &mut next, to_keys, to_values, count) };
+            let (read, done) = read.map_err(self.failed("read"))?;
+            let read = keys.iter().zip(&values).take(read as usize);
+            // SAFETY: any pattern is valid (Plain), and so are the zeros that nobody wrote over.
+            entries.extend(read.map(|(key, value)| unsafe { (key.assume_init(), value.assume_init()) }));
+            if done {
+                break;
+            }
+            last = Some(next);
+        }
         Ok(entries)
     }
 

@@ -1,13 +1,13 @@
 //! The service tables: carrying out a plan, and reading back what is there.
 
-use orlop_ebpf_abi::{FrontendFlags, FrontendKey, NODE_PORT_WORD_BITS};
-use orlop_lb::{LbTables, MapOp};
+use orlop_ebpf_abi::{FrontendKey, NODE_PORT_WORD_BITS};
+use orlop_lb::{LbTables, MapOp, addr_ip};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 
 use crate::{Datapath, Error};
 
-/// Which frontends are NodePorts, by port.
+/// Which frontends stand for every address of the node, by port.
 pub type NodePorts = BTreeMap<u16, BTreeSet<FrontendKey>>;
 
 /// What a plan did.
@@ -17,6 +17,11 @@ pub struct ApplyReport {
     pub written: usize,
     /// Elements removed, also those that were gone already.
     pub removed: usize,
+}
+
+/// Does the frontend stand for every address of the node, as NodePorts and most host ports do?
+fn is_wildcard(key: &FrontendKey) -> bool {
+    addr_ip(key.addr).is_unspecified()
 }
 
 impl Datapath {
@@ -49,14 +54,11 @@ impl Datapath {
             MapOp::PutBackend { id, backend } => self.backends.put(id, backend)?,
             MapOp::PutSlot { key, block } => self.slots.put(key, block)?,
             MapOp::PutFrontend { key, frontend } => {
-                if frontend.flags & FrontendFlags::NODE_PORT != 0 {
+                if is_wildcard(key) {
                     // The bit first: it is only a hint where to look.
                     self.add_node_port(node_ports, *key)?;
                 }
                 self.frontends.put(key, frontend)?;
-                if frontend.flags & FrontendFlags::NODE_PORT == 0 {
-                    self.remove_node_port(node_ports, key)?;
-                }
             }
             MapOp::PutSourceRange { key } => self.source_ranges.put(key, &1)?,
             MapOp::RemoveSourceRange { key } => self.source_ranges.remove(key)?,
@@ -121,11 +123,11 @@ impl Datapath {
     }
 
     /// After a start: an agent that died amid a change left the generation odd,
-    /// and which ports are NodePorts is read from the frontends.
+    /// and which ports are NodePorts or host ports is read from the frontends.
     pub(crate) fn adopt_tables(&self) -> Result<(), Error> {
         let mut node_ports = self.node_ports.lock().unwrap_or_else(PoisonError::into_inner);
-        for (key, frontend) in self.frontends.entries()? {
-            if frontend.flags & FrontendFlags::NODE_PORT != 0 {
+        for (key, _) in self.frontends.entries()? {
+            if is_wildcard(&key) {
                 self.add_node_port(&mut node_ports, key)?;
             }
         }

@@ -85,6 +85,15 @@ pub enum KernelError {
         #[source]
         source: io::Error,
     },
+    /// Sockets could not be listed or ended.
+    #[error("{what} sockets by netlink (sock_diag)")]
+    SockDiag {
+        /// "open", "list", "destroy", …
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// `SO_NETNS_COOKIE` failed.
     #[error("find out the cookie of network namespace {ino}")]
     NetnsCookie {

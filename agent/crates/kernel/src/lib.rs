@@ -35,6 +35,7 @@ mod pidfd;
 mod route;
 mod route_entry;
 mod route_events;
+mod sock_diag;
 mod sysctl;
 mod vxlan;
 
@@ -63,5 +64,6 @@ pub use pidfd::Pidfd;
 pub use route::{Address, Neighbour, Route};
 pub use route_entry::{RouteEntry, SeenRoute};
 pub use route_events::{RouteEvent, RouteEvents};
+pub use sock_diag::{ConnectedSocket, SockDiag};
 pub use sysctl::{Sysctl, read_sysctl, write_sysctls};
 pub use vxlan::{Vxlan, VxlanSpec};

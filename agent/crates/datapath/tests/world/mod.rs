@@ -277,7 +277,8 @@ impl World {
             ip("addr add 2001:db8::1/64 dev eth0 nodad");
         });
         self.datapath().attach_uplink(ifindex("uplink0")).unwrap();
-        self.datapath().set_node_addrs(&["192.0.2.2".parse().unwrap(), "2001:db8::2".parse().unwrap()]).unwrap();
+        let own = ["192.0.2.2", "2001:db8::2", "127.0.0.1", "::1"].map(|addr| (addr.parse().unwrap(), true));
+        self.datapath().set_node_addrs(&own, &[]).unwrap();
         ns
     }
 }
