@@ -1,7 +1,8 @@
 //! The policer: its arithmetic on single packets, and what TCP makes of it.
 
 use crate::bench::{Arguments, NEXT, Piece, SHOT};
-use crate::world::{Netns, ip};
+use crate::world::{Netns, World, ifindex, ip};
+use aya::maps::{HashMap, Map, MapData};
 use nix::time::{ClockId, clock_gettime};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -67,6 +68,31 @@ fn two_cpus_count_every_packet() {
     let mut piece = piece(FROM, [start, 100 * HOUR, 3 << FRACTION_BITS]);
     piece.run_twice_at_once(&[1; 100], TIMES);
     assert_eq!(arrival(&mut piece, FROM), start + 2 * u64::from(TIMES) * 300);
+}
+
+#[test]
+fn limits_are_set_kept_and_taken_back() {
+    World::run("bandwidth", |world| {
+        let device = ifindex("lo");
+        let pin = MapData::from_pin(world.config.bpf_dir.join("maps/BANDWIDTH")).unwrap();
+        let mut limits = HashMap::<_, [u32; 2], [u64; 3]>::try_from(Map::HashMap(pin)).unwrap();
+        let (from, to) = ([device.get(), FROM], [device.get(), TO]);
+        let set = |egress, ingress| world.datapath().set_bandwidth(device, egress, ingress).unwrap();
+        set(Some(10_000_000), Some(1_000_000_000));
+        assert_eq!(limits.get(&from, 0).unwrap(), [0, SECOND / 4, 800 << FRACTION_BITS]);
+        assert_eq!(limits.get(&to, 0).unwrap(), [0, SECOND / 4, 8 << FRACTION_BITS]);
+        // What was used stays used, as when an agent starts again; another rate starts anew.
+        for (key, used) in [(from, 77), (to, 88)] {
+            let [_, burst, per_byte] = limits.get(&key, 0).unwrap();
+            limits.insert(key, [used, burst, per_byte], 0).unwrap();
+        }
+        set(Some(10_000_000), Some(100_000_000));
+        assert_eq!([limits.get(&from, 0).unwrap()[0], limits.get(&to, 0).unwrap()[0]], [77, 0]);
+        set(None, Some(100_000_000));
+        assert_eq!(limits.keys().map(Result::unwrap).collect::<Vec<_>>(), [to]);
+        set(None, None);
+        assert_eq!(limits.keys().count(), 0);
+    });
 }
 
 #[test]
