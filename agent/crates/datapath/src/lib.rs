@@ -31,6 +31,7 @@ mod sys;
 mod table;
 mod tables;
 mod timing;
+mod walk;
 mod xdp;
 
 pub use counters::{PodCounters, ServiceBackend, ServiceCounters};
@@ -44,4 +45,5 @@ pub use pods::PodAttachment;
 pub use program::{Hook, Program};
 pub use tables::ApplyReport;
 pub use timing::ProgramSize;
+pub use walk::{TableCursor, TableElement};
 pub use xdp::Acceleration;

@@ -97,25 +97,29 @@ impl<K: Plain, V: Plain> Table<K, V> {
         }
     }
 
+    /// The key after `last` in the map's own order, the first for none; `None` at the
+    /// end. When `last` was removed, it is the first again.
+    pub fn next_key(&self, last: Option<&K>) -> Result<Option<K>, Error> {
+        let mut next = std::mem::MaybeUninit::<K>::zeroed();
+        let after = last.map_or(std::ptr::null(), bytes);
+        // SAFETY: sizes are checked in `new`; a null key asks for the first.
+        match unsafe { sys::map_next_key(self.fd.as_fd(), after, next.as_mut_ptr().cast()) } {
+            // SAFETY: the kernel wrote it, and any pattern is valid (Plain).
+            Ok(()) => Ok(Some(unsafe { next.assume_init() })),
+            Err(err) if is_missing(&err) => Ok(None),
+            Err(err) => Err(self.failed("read")(err)),
+        }
+    }
+
     /// Meets every key in turn, none kept. Whole when nobody else removes meanwhile;
     /// bounded in any case.
     fn each_key(&self, mut meet: impl FnMut(&K) -> Result<(), Error>) -> Result<(), Error> {
         let mut last: Option<K> = None;
-        let mut next = std::mem::MaybeUninit::<K>::zeroed();
         let info = sys::map_info(self.fd.as_fd()).map_err(self.failed("read"))?;
         for _ in 0..info.max_entries.max(self.spec.entries) {
-            let after = last.as_ref().map_or(std::ptr::null(), bytes);
-            // SAFETY: sizes are checked in `new`; a null key asks for the first.
-            match unsafe { sys::map_next_key(self.fd.as_fd(), after, next.as_mut_ptr().cast()) } {
-                Ok(()) => {
-                    // SAFETY: the kernel wrote it, and any pattern is valid (Plain).
-                    let key = unsafe { next.assume_init() };
-                    meet(&key)?;
-                    last = Some(key);
-                }
-                Err(err) if is_missing(&err) => break,
-                Err(err) => return Err(self.failed("read")(err)),
-            }
+            last = self.next_key(last.as_ref())?;
+            let Some(key) = &last else { break };
+            meet(key)?;
         }
         Ok(())
     }
