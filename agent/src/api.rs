@@ -64,6 +64,8 @@ pub enum Request {
     },
     /// [`Response::Services`].
     Services,
+    /// [`Response::HostPorts`].
+    HostPorts,
     /// [`Response::Counters`].
     Counters {
         /// Only this pod's.
@@ -122,6 +124,8 @@ pub enum Response {
     Pulled(PulledView),
     /// Services.
     Services(Vec<ServiceView>),
+    /// Ports of the node that lead to pods.
+    HostPorts(Vec<HostPortView>),
     /// Counters.
     Counters(CountersView),
     /// It could not be done.
@@ -303,6 +307,9 @@ pub struct PodDetail {
     pub volumes: Vec<String>,
     /// Services whose endpoints it is among.
     pub services: Vec<String>,
+    /// Ports of the node that lead to it.
+    #[serde(default)]
+    pub host_ports: Vec<HostPortView>,
     /// The pod's cgroup, relative to the hierarchies' roots.
     pub cgroup: String,
     /// How long each phase of its start took, in order: name and microseconds.
@@ -380,6 +387,30 @@ pub struct ServiceView {
     pub kind: String,
     /// Addresses; `None` in words when headless.
     pub cluster_ips: Vec<IpAddr>,
+    /// `spec.externalIPs`.
+    #[serde(default)]
+    pub external_ips: Vec<IpAddr>,
+    /// Addresses of its load balancer that this node serves.
+    #[serde(default)]
+    pub load_balancer_ips: Vec<IpAddr>,
+    /// Clients outside get backends of this node only, and keep their address.
+    #[serde(default)]
+    pub external_local: bool,
+    /// Clients inside get backends of this node only.
+    #[serde(default)]
+    pub internal_local: bool,
+    /// Seconds that a client keeps its backend; `None` without session affinity.
+    #[serde(default)]
+    pub session_affinity_s: Option<u32>,
+    /// Networks whose clients the load balancer's addresses serve; empty for all.
+    #[serde(default)]
+    pub source_ranges: Vec<String>,
+    /// Where a load balancer asks whether this node has backends.
+    #[serde(default)]
+    pub health_check_node_port: Option<u16>,
+    /// Another proxy serves it (`service.kubernetes.io/service-proxy-name`).
+    #[serde(default)]
+    pub other_proxy: bool,
     /// Ports.
     pub ports: Vec<ServicePortView>,
     /// Since when it is known.
@@ -408,10 +439,23 @@ pub struct BackendView {
     pub addr: IpAddr,
     /// Port.
     pub port: u16,
-    /// `active`, `draining`, `not ready`.
+    /// `active`, `active-terminating`, `standby` (ready, and not used here), `draining`, `not-ready`.
     pub state: String,
     /// The pod behind it.
     pub pod: Option<String>,
+}
+
+/// A port of the node that leads to a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostPortView {
+    /// The pod, `namespace/name`.
+    pub pod: String,
+    /// `192.0.2.7:8080/TCP`; `0.0.0.0` or `[::]` for every address of the node.
+    pub address: String,
+    /// Where connections go, `10.244.0.7:80`.
+    pub target: String,
+    /// Who has this port instead: a Service, or `Pod namespace/name`.
+    pub taken_by: Option<String>,
 }
 
 /// Packets and bytes one way.

@@ -5,7 +5,7 @@
 use crate::cluster::{EventCounters, EventSender};
 use jiff::Timestamp;
 use orlop_events::{Occurrence, Regarding};
-use orlop_model::{ContainerDesired, Event, EventKind, PodDesired, PodKey};
+use orlop_model::{ContainerDesired, Event, EventKind, PodDesired, PodKey, ServiceKey};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock};
 
@@ -48,7 +48,7 @@ impl Api {
 /// The name of the node's own events here.
 pub(crate) const NODE: &str = "Node";
 
-/// A pod, or a container of it.
+/// A pod, a container of it, or a Service.
 #[derive(Debug, Clone)]
 pub(crate) struct About {
     /// The pod's name here.
@@ -70,6 +70,12 @@ impl About {
     pub fn refused(key: &PodKey, uid: &str) -> Self {
         let regarding = Regarding::pod(key.namespace(), key.name(), uid);
         Self { object: format!("Pod {key}"), container: None, regarding }
+    }
+
+    /// A Service.
+    pub fn service(key: &ServiceKey) -> Self {
+        let regarding = Regarding { namespace: key.namespace().to_owned(), ..Regarding::v1("Service", key.name()) };
+        Self { object: format!("Service {key}"), container: None, regarding }
     }
 
     /// A container of it.

@@ -6,6 +6,7 @@ mod cluster;
 mod config;
 mod counters;
 mod events;
+mod health;
 mod identity;
 mod join;
 mod manifest;
@@ -17,6 +18,7 @@ mod run;
 mod server;
 mod services;
 mod socket;
+mod upkeep;
 mod uplinks;
 
 use join::join;

@@ -19,8 +19,8 @@ use orlop_cni::{Ipam, PodNetwork};
 use orlop_datapath::Datapath;
 use orlop_image::{ImageRecord, ImageStore, Puller};
 use orlop_kernel::{CgroupRoot, NodeFacts};
-use orlop_lb::{NamedPort, PodEndpoint, ServiceCidr};
-use orlop_model::{ContainerName, Event, EventKind, ImageRef, NodeAllocatable, PodDesired};
+use orlop_lb::{HostPort, HostPorts, NamedPort, PodEndpoint, ServiceCidr};
+use orlop_model::{ContainerName, ContainerPort, Event, EventKind, ImageRef, NodeAllocatable, PodDesired};
 use orlop_pod::{AdmitContext, Lifecycle, PodObserved, PodPlan, SandboxState};
 use orlop_runtime::HostCapabilities;
 use orlop_volume::{NodeFiles, node_searches};
@@ -159,6 +159,7 @@ impl Node {
 
     /// Tells the Services where the pod stands.
     pub fn show_endpoint(&self, want: &PodDesired, seen: &PodObserved) {
+        self.services.set_host_ports(&want.uid, host_ports(want, seen), &self.events);
         let SandboxState::Ready { ips, .. } = &seen.sandbox else {
             return self.services.set_pod(&want.uid, None, &self.events);
         };
@@ -187,6 +188,7 @@ impl Node {
     /// A pod is gone: its events and its endpoint with it.
     pub fn forget_pod(&self, pod: &PodDesired) {
         self.services.set_pod(&pod.uid, None, &self.events);
+        self.services.set_host_ports(&pod.uid, None, &self.events);
         self.events.forget(&pod_object(pod));
     }
 
@@ -275,6 +277,26 @@ impl Node {
         self.show_images();
         Ok(loaded.iter().map(|image| image_view(image, 0)).collect())
     }
+}
+
+/// Ports of the node that lead to the pod, as long as it has its addresses. On the host network its
+/// ports are the node's own.
+fn host_ports(want: &PodDesired, seen: &PodObserved) -> Option<HostPorts> {
+    let SandboxState::Ready { ips, .. } = &seen.sandbox else { return None };
+    let of_containers = want.containers.iter().flat_map(|container| &container.ports);
+    let port = |port: &ContainerPort| {
+        let (host_ip, protocol, target) = (port.host_ip, port.protocol, port.container_port);
+        Some(HostPort { host_ip, port: port.host_port?, protocol, target })
+    };
+    let ports: Vec<HostPort> = of_containers.filter_map(port).collect();
+    let has_some = !want.host_network && !ports.is_empty();
+    has_some.then(|| HostPorts {
+        uid: want.uid.clone(),
+        pod: want.key.clone(),
+        created: Some(seen.accepted),
+        ips: ips.clone(),
+        ports,
+    })
 }
 
 /// Loads what is new in the folder of images; what cannot be loaded becomes an event.

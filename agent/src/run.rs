@@ -103,8 +103,9 @@ async fn run(config: Config) -> Result<()> {
         }
     }
     tokio::spawn(server::serve(Arc::clone(&node), listener));
-    let repaired = Arc::clone(&node);
-    tokio::spawn(async move { repaired.services.keep_repaired(&repaired.events).await });
+    crate::upkeep::begin(&node);
+    tokio::spawn(crate::health::serve_proxy(Arc::clone(&node)));
+    tokio::spawn(crate::health::follow_ports(Arc::clone(&node)));
     tokio::spawn(uplinks.follow(Arc::clone(&node)));
     tokio::spawn(crate::nodes::follow(Arc::clone(&node)));
     tokio::spawn(crate::counters::collect(Arc::clone(&node)));
@@ -214,8 +215,12 @@ async fn set_up(config: Config, cluster: Option<Arc<Cluster>>) -> Result<Node> {
         ipam: Mutex::new(ipam),
         network,
         nodes: Nodes::new(Netns::current()?),
-        services: Services::new(Arc::clone(&datapath), config.state_dir.join("services.json"))?
-            .for_node(&config.node_name),
+        services: Services::new(
+            Arc::clone(&datapath),
+            config.state_dir.join("services.json"),
+            config.services.compiler(),
+        )?
+        .for_node(&config.node_name),
         service_cidr: config.service_cidr.to_string().parse()?,
         datapath,
         pods: Pods::default(),
@@ -255,7 +260,5 @@ fn open_datapath(config: &Config, cgroups: &CgroupRoot) -> Result<Datapath> {
         cgroup: cgroups.unified(),
         map_entries: config.services.map_entries.clone(),
     };
-    let datapath = Datapath::open(&settings).context("load the eBPF programs")?;
-    datapath.set_node_addrs(&config.node_ips).context("write the node's addresses")?;
-    Ok(datapath)
+    Datapath::open(&settings).context("load the eBPF programs")
 }

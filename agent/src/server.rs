@@ -96,8 +96,17 @@ async fn answer(node: &Arc<Node>, request: Request) -> Result<Response, ErrorVie
                 }
             };
             let cgroup = node.cgroup_of(&snapshot.want);
-            let services = node.services.of_pod(&snapshot.want.key);
-            Response::Pod(Box::new(pod_detail(&snapshot, services, cgroup, node.pod_events(&snapshot.want))))
+            let key = snapshot.want.key.to_string();
+            let mut host_ports = node.services.host_ports();
+            host_ports.retain(|port| port.pod == key);
+            let mut detail = pod_detail(
+                &snapshot,
+                node.services.of_pod(&snapshot.want.key),
+                cgroup,
+                node.pod_events(&snapshot.want),
+            );
+            detail.host_ports = host_ports;
+            Response::Pod(Box::new(detail))
         }
         Request::Log { pod, container } => Response::Log(log(node, &pod, container.as_deref())?),
         Request::Images => Response::Images(node.image_views()),
@@ -110,6 +119,7 @@ async fn answer(node: &Arc<Node>, request: Request) -> Result<Response, ErrorVie
             Response::Images(loaded)
         }
         Request::Services => Response::Services(node.services.views()),
+        Request::HostPorts => Response::HostPorts(node.services.host_ports()),
         Request::Counters { pod } => {
             let only = pod.map(|pod| find(node, &pod)).transpose()?;
             Response::Counters(node.counters(only.as_deref()).await.map_err(|error| failed(format!("{error:#}")))?)

@@ -1,37 +1,54 @@
 //! The Services of the node: Services and endpoints in, map operations out. They
-//! come from manifests and the node's own pods, or from an API server.
+//! come from manifests and the node's own pods, or from an API server; the pods' host
+//! ports come beside them.
 //!
 //! Every change is worked out and written at once under one lock, so that who
 //! tells a pod to end knows that no new connection reaches it any more.
 
+mod audit;
+mod checks;
 mod cluster;
+mod manifests;
+mod partial;
+mod tables;
 mod view;
 
 pub(crate) use cluster::{ServiceEvent, SliceEvent};
 
 use crate::events::EventLog;
-use crate::manifest::ManifestSet;
-use crate::pod::chain;
+use crate::health::{HealthChecks, TableHealth};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use orlop_datapath::Datapath;
 use orlop_lb::{
-    Assignment, Cluster, Compiler, Input, LbPlan, LbTables, PodEndpoint, Service, ServiceCidr, assign,
+    Assignment, Cluster, Compiler, HostPorts, Input, LbTables, PodEndpoint, Service, ServiceSettings,
     endpoints_from_pods,
 };
-use orlop_model::{EventKind, PodUid, ServiceKey};
+use orlop_model::{PodUid, ServiceKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
-use tokio::sync::Notify;
+use tables::WriteProblem;
+use tokio::sync::{Notify, watch};
 
 /// See the module's text.
 pub(crate) struct Services {
     inner: Mutex<Inner>,
     datapath: Arc<Datapath>,
     file: PathBuf,
+    settings: ServiceSettings,
     repair: Notify,
+    /// Whether the tables were written.
+    health: Mutex<TableHealth>,
+    /// Problems that there is an event of.
+    told: Mutex<BTreeSet<WriteProblem>>,
+    /// What load balancers may ask of this node.
+    checks: watch::Sender<Arc<HealthChecks>>,
+    /// UDP backends that answer no more, until their clients' sockets were seen to.
+    dead: Mutex<BTreeSet<SocketAddr>>,
+    died: Notify,
 }
 
 #[derive(Default)]
@@ -43,9 +60,12 @@ struct Inner {
     wanted: BTreeMap<ServiceKey, Service>,
     since: BTreeMap<ServiceKey, Timestamp>,
     pods: BTreeMap<PodUid, PodEndpoint>,
+    host_ports: BTreeMap<PodUid, HostPorts>,
     assignment: Assignment,
     /// What an API server says; empty without one.
     cluster: Cluster,
+    /// Conflicts that there is an event of.
+    conflicts: BTreeSet<String>,
 }
 
 impl Services {
@@ -53,7 +73,7 @@ impl Services {
     ///
     /// # Errors
     /// The file is damaged: Services would get other addresses.
-    pub fn new(datapath: Arc<Datapath>, file: PathBuf) -> Result<Self> {
+    pub fn new(datapath: Arc<Datapath>, file: PathBuf, settings: ServiceSettings) -> Result<Self> {
         let assignment = match fs::read(&file) {
             Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
                 format!("understand {}: remove it to give the Services new addresses", file.display())
@@ -61,8 +81,18 @@ impl Services {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Assignment::default(),
             Err(error) => return Err(error).with_context(|| format!("read {}", file.display())),
         };
-        let inner = Mutex::new(Inner { assignment, ..Inner::default() });
-        Ok(Self { inner, datapath, file, repair: Notify::new() })
+        Ok(Self {
+            inner: Mutex::new(Inner { assignment, ..Inner::default() }),
+            datapath,
+            file,
+            settings,
+            repair: Notify::new(),
+            health: Mutex::default(),
+            told: Mutex::default(),
+            checks: watch::Sender::default(),
+            dead: Mutex::default(),
+            died: Notify::new(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -79,12 +109,28 @@ impl Services {
         let mut inner = self.lock();
         let dump = self.datapath.dump()?;
         self.forget_counters_of_none(&dump)?;
-        let (compiler, plan) = Compiler::restore(dump, inner.inputs());
+        let host_ports = inner.host_ports.values().cloned();
+        let (compiler, plan) = Compiler::restore_with(self.settings, dump, inner.inputs(), host_ports);
         inner.compiler = compiler;
         inner.open = true;
-        let changes = plan.0.len();
         self.write(&plan, events);
-        Ok(changes)
+        self.check_all(&inner.compiler);
+        inner.tell_conflicts(events);
+        Ok(plan.len())
+    }
+
+    /// Makes the tables follow one Service.
+    fn put(&self, inner: &mut Inner, input: &Input, events: &EventLog) {
+        let plan = inner.compiler.set_service(input);
+        self.write(&plan, events);
+        self.check(&inner.compiler, &input.service.key);
+    }
+
+    /// Takes a Service out of the tables.
+    fn remove(&self, inner: &mut Inner, key: &ServiceKey, events: &EventLog) {
+        let plan = inner.compiler.remove_service(key);
+        self.write(&plan, events);
+        self.check(&inner.compiler, key);
     }
 
     /// Drops counters whose numbers the tables do not hold: who went while no agent
@@ -99,79 +145,6 @@ impl Services {
             }
         }
         Ok(())
-    }
-
-    /// Makes the Services be what the manifests say.
-    pub fn reconcile(&self, set: &ManifestSet, cidrs: &[ServiceCidr], events: &EventLog) {
-        let mut inner = self.lock();
-        for object in events.starting_with("Service ").keys() {
-            let told = set.problems.iter().any(|problem| problem.object.as_ref() == Some(object));
-            if !told && !set.services.contains_key(object.trim_start_matches("Service ")) {
-                events.forget(object);
-            }
-        }
-        let mut valid = Vec::new();
-        for (key, (file, manifest)) in &set.services {
-            let object = format!("Service {key}");
-            match manifest.clone().validate() {
-                Err(error) => {
-                    let message = format!("{}: {error}", file.display());
-                    events.record(&object, EventKind::Warning, "FailedValidation", message);
-                }
-                Ok(validated) => {
-                    for warning in validated.warnings {
-                        events.record(&object, EventKind::Warning, "UnsupportedField", warning);
-                    }
-                    valid.push(validated.service);
-                }
-            }
-        }
-        let (services, errors) = assign(valid, cidrs, &mut inner.assignment);
-        for error in errors {
-            events.record("Node", EventKind::Warning, "ServiceNotAssigned", error.to_string());
-        }
-        self.save(&inner.assignment, events);
-        let wanted: BTreeMap<ServiceKey, Service> = services.into_iter().map(|s| (s.key.clone(), s)).collect();
-        self.replace(&mut inner, wanted, events);
-        for conflict in inner.compiler.conflicts() {
-            events.record("Node", EventKind::Warning, "FrontendConflict", conflict.to_string());
-        }
-    }
-
-    fn replace(&self, inner: &mut Inner, wanted: BTreeMap<ServiceKey, Service>, events: &EventLog) {
-        let gone: Vec<ServiceKey> = inner.wanted.keys().filter(|key| !wanted.contains_key(key)).cloned().collect();
-        for key in gone {
-            inner.wanted.remove(&key);
-            inner.since.remove(&key);
-            let plan = inner.compiler.remove_service(&key);
-            self.write(&plan, events);
-            events.forget(&format!("Service {key}"));
-        }
-        for (key, service) in wanted {
-            if inner.wanted.get(&key) == Some(&service) {
-                continue;
-            }
-            inner.since.entry(key.clone()).or_insert_with(Timestamp::now);
-            if inner.open {
-                let input = inner.input(&service);
-                let plan = inner.compiler.set_service(&input);
-                self.write(&plan, events);
-            }
-            inner.wanted.insert(key, service);
-        }
-    }
-
-    /// Addresses that were given stay given, over restarts.
-    fn save(&self, assignment: &Assignment, events: &EventLog) {
-        let temporary = self.file.with_extension("new");
-        let written = serde_json::to_vec(assignment)
-            .map_err(std::io::Error::from)
-            .and_then(|bytes| fs::write(&temporary, bytes))
-            .and_then(|()| fs::rename(&temporary, &self.file));
-        if let Err(error) = written {
-            let message = format!("write {}: {error}", self.file.display());
-            events.record("Node", EventKind::Warning, "FailedSaveServices", message);
-        }
     }
 
     /// A pod's part in the Services changed; `None` when it is gone.
@@ -190,40 +163,29 @@ impl Services {
         let services: Vec<Service> = inner.wanted.values().filter(|service| concerned(service)).cloned().collect();
         for service in services {
             let input = inner.input(&service);
-            let plan = inner.compiler.set_service(&input);
-            self.write(&plan, events);
+            self.put(&mut inner, &input, events);
         }
         self.follow(&mut inner, &touched, events);
     }
 
-    fn write(&self, plan: &LbPlan, events: &EventLog) {
-        if plan.0.is_empty() {
+    /// Ports of the node that lead to a pod; `None` when it has none (any more).
+    pub fn set_host_ports(&self, uid: &PodUid, ports: Option<HostPorts>, events: &EventLog) {
+        let mut inner = self.lock();
+        if inner.host_ports.get(uid) == ports.as_ref() {
             return;
         }
-        let Err(error) = self.datapath.apply(&plan.0) else { return };
-        let problem = chain(&error);
-        let message = format!("service map operations failed and are repaired from what the maps hold: {problem}");
-        events.record("Node", EventKind::Warning, "ServiceMapWriteFailed", message);
-        self.repair.notify_one();
-    }
-
-    /// Repairs the maps after a failed write, from what they hold, until it holds.
-    pub async fn keep_repaired(&self, events: &EventLog) {
-        loop {
-            self.repair.notified().await;
-            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-            let mut inner = self.lock();
-            let dump = self.datapath.dump();
-            match dump {
-                Ok(dump) => {
-                    let plan = inner.compiler.resync(dump);
-                    self.write(&plan, events);
-                }
-                Err(error) => {
-                    events.record("Node", EventKind::Warning, "ServiceMapReadFailed", chain(&error));
-                    self.repair.notify_one();
-                }
-            }
+        let plan = match (&ports, inner.open) {
+            (_, false) => None,
+            (Some(ports), true) => Some(inner.compiler.set_host_ports(ports)),
+            (None, true) => Some(inner.compiler.remove_host_ports(uid)),
+        };
+        match ports {
+            Some(ports) => inner.host_ports.insert(uid.clone(), ports),
+            None => inner.host_ports.remove(uid),
+        };
+        if let Some(plan) = plan {
+            self.write(&plan, events);
+            inner.tell_conflicts(events);
         }
     }
 }

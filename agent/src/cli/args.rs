@@ -125,8 +125,12 @@ Examples:
   orlop load ./layout --name registry.example/app:1.2")]
     Load(LoadArgs),
     /// List Services with their frontends, backends and states.
-    #[command(after_help = "States: active takes new connections; draining only keeps those it has;
-\"not ready\" takes none. A frontend without a backend refuses connections.")]
+    #[command(after_help = "States: active takes new connections; active-terminating does because no other is left;
+standby is ready and not used by this node (others are nearer, or local); draining only keeps the connections
+it has; not-ready takes none. A frontend without a backend refuses connections. POLICY is what is not as usual:
+external=Local and internal=Local lead to this node's backends only, affinity=SECONDS keeps a client's backend,
+from=NETWORKS are the clients that a load balancer's address serves, health=PORT is asked by load balancers.
+Ports of the node that lead to a pod (hostPort) come after the Services.")]
     Services(ServicesArgs),
     /// Show packets, bytes, connections and drops, by pod and by Service backend.
     #[command(after_help = "Examples:

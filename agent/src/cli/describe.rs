@@ -7,7 +7,7 @@ use super::quantity::{age, micros};
 use super::streams::Streams;
 use super::table::{Table, or_none, printable};
 use super::{event, output};
-use crate::api::{ConditionView, ContainerView, PodDetail, PodView, Request, Response};
+use crate::api::{ConditionView, ContainerView, HostPortView, PodDetail, PodView, Request, Response};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -34,6 +34,9 @@ pub fn text(detail: &PodDetail, now: Timestamp, out: &mut dyn Write) -> io::Resu
     conditions(&detail.conditions, now, out)?;
     lines("Volumes", &detail.volumes, out)?;
     lines("Services", &detail.services, out)?;
+    if !detail.host_ports.is_empty() {
+        lines("Host Ports", &detail.host_ports.iter().map(host_port).collect::<Vec<_>>(), out)?;
+    }
     start_phases(&detail.start_phases, out)?;
     event::section("Events", &detail.events, now, out)
 }
@@ -155,6 +158,13 @@ fn lines(title: &str, items: &[String], out: &mut dyn Write) -> io::Result<()> {
     }
     writeln!(out, "{title}:")?;
     items.iter().try_for_each(|item| writeln!(out, "  {}", printable(item)))
+}
+
+fn host_port(port: &HostPortView) -> String {
+    match &port.taken_by {
+        Some(owner) => format!("{} is not the pod's: {owner} has it", port.address),
+        None => format!("{} to {}", port.address, port.target),
+    }
 }
 
 fn start_phases(phases: &[(String, u64)], out: &mut dyn Write) -> io::Result<()> {

@@ -9,6 +9,7 @@ use orlop_config::{
     SnatPorts,
 };
 use orlop_ebpf_abi::{MAPS, MapKind};
+use orlop_lb::ServiceSettings;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -84,6 +85,11 @@ impl ServiceConfig {
             audit_interval: interval.map_or(Some(AUDIT_INTERVAL), audit_interval),
             map_entries: check_entries(&file.map_entries)?,
         })
+    }
+
+    /// What the Services compiler has to know.
+    pub fn compiler(&self) -> ServiceSettings {
+        ServiceSettings { maglev: self.maglev, dsr: self.node_port_mode == NodePortMode::Dsr }
     }
 
     /// Whether NodePorts answer on this address of the node; `primary` says if it is one of the

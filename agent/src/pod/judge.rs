@@ -5,6 +5,7 @@ use crate::manifest::Problem;
 use orlop_model::{PodDesired, PodUid, Protocol};
 use orlop_pod::AdmitContext;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// All that is wanted now.
@@ -106,8 +107,8 @@ impl Judged {
     }
 }
 
-/// Ports of the node that pods have asked for, and who was first.
-type NodePorts = BTreeMap<(u16, Protocol), String>;
+/// Ports of the node that pods have asked for, on which address (`None` is all of them), and who was first.
+type NodePorts = BTreeMap<(u16, Protocol), Vec<(Option<IpAddr>, String)>>;
 
 /// Claims the pod's ports on the node, or says whose they are.
 fn port_clash(pod: &PodDesired, taken: &mut NodePorts) -> Option<String> {
@@ -116,16 +117,20 @@ fn port_clash(pod: &PodDesired, taken: &mut NodePorts) -> Option<String> {
         for (at, port) in container.ports.iter().enumerate() {
             let on_node = port.host_port.or(pod.host_network.then_some(port.container_port));
             let Some(number) = on_node else { continue };
-            if let Some(owner) = taken.get(&(number, port.protocol)) {
+            let mut owners = taken.get(&(number, port.protocol)).into_iter().flatten();
+            let clash = |ip: &Option<IpAddr>| ip.is_none() || port.host_ip.is_none() || *ip == port.host_ip;
+            if let Some((_, owner)) = owners.find(|(ip, _)| clash(ip)) {
                 return Some(format!(
                     "spec.containers[{index}].ports[{at}].hostPort: Invalid value: {number}: \
                      node didn't have free ports for the requested pod ports: {number}/{} belongs to pod {owner}",
                     port.protocol
                 ));
             }
-            claims.push((number, port.protocol));
+            claims.push(((number, port.protocol), port.host_ip));
         }
     }
-    taken.extend(claims.into_iter().map(|claim| (claim, pod.key.to_string())));
+    for (claim, ip) in claims {
+        taken.entry(claim).or_default().push((ip, pod.key.to_string()));
+    }
     None
 }

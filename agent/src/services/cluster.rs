@@ -44,6 +44,14 @@ impl Services {
         self
     }
 
+    /// The zone that the Node's label says; endpoints for other zones are left alone
+    /// where slices have hints.
+    pub fn set_zone(&self, zone: Option<&str>, events: &EventLog) {
+        let mut inner = self.lock();
+        let touched = inner.cluster.set_zone(zone);
+        self.follow(&mut inner, &touched, events);
+    }
+
     /// A Service of the API server. Its addresses and node ports are those that the
     /// object has.
     pub fn service_event(&self, event: ServiceEvent, events: &EventLog) {
@@ -111,15 +119,13 @@ impl Services {
             return;
         }
         for key in touched {
-            let plan = match inner.cluster.input(key) {
-                Some(input) => inner.compiler.set_service(&input),
-                None => inner.compiler.remove_service(key),
-            };
-            self.write(&plan, events);
+            match inner.cluster.input(key) {
+                Some(input) => self.put(inner, &input, events),
+                None => self.remove(inner, key, events),
+            }
         }
-        let conflicts = inner.compiler.conflicts();
-        for conflict in conflicts.iter().filter(|one| touched.iter().any(|key| one.concerns(key))) {
-            events.record("Node", EventKind::Warning, "FrontendConflict", conflict.to_string());
+        if !touched.is_empty() {
+            inner.tell_conflicts(events);
         }
     }
 }

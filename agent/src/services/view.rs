@@ -1,8 +1,8 @@
 //! Services in words: for the command line and for the counters.
 
 use super::{Inner, Services};
-use crate::api::{BackendView, ServicePortView, ServiceView};
-use orlop_lb::describe;
+use crate::api::{BackendView, HostPortView, ServicePortView, ServiceView};
+use orlop_lb::{describe, describe_host_ports};
 use orlop_model::{PodKey, ServiceKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -23,6 +23,18 @@ impl Services {
     pub fn views(&self) -> Vec<ServiceView> {
         let inner = self.lock();
         describe(&inner.compiler, inner.inputs()).into_iter().map(|view| inner.view(view)).collect()
+    }
+
+    /// Host ports of all pods.
+    pub fn host_ports(&self) -> Vec<HostPortView> {
+        let views = describe_host_ports(&self.lock().compiler);
+        let view = |port: orlop_lb::HostPortView| HostPortView {
+            pod: port.pod,
+            address: port.address,
+            target: port.target.to_string(),
+            taken_by: port.taken_by,
+        };
+        views.into_iter().map(view).collect()
     }
 
     /// Names of the counters that there are: (service, backend) numbers to words. Of
@@ -51,8 +63,21 @@ impl Services {
                 names.extend(names_of(&service).filter(|(ids, _)| wanted(ids)));
             }
         }
+        for port in describe_host_ports(&inner.compiler) {
+            names.extend(names_of_host_port(&port).into_iter().filter(|(ids, _)| wanted(ids)));
+        }
         names
     }
+}
+
+/// A host port's part of [`Services::names`].
+fn names_of_host_port(port: &orlop_lb::HostPortView) -> Vec<((u32, u32), BackendName)> {
+    let Some(id) = port.service_id else { return Vec::new() };
+    let service = format!("host port {}", port.address);
+    let refused = BackendName { service: service.clone(), backend: "refused".to_owned(), pod: None };
+    let to_pod = BackendName { service, backend: port.target.to_string(), pod: Some(port.pod.clone()) };
+    let to_pod = port.backend_id.map(|backend| ((id, backend), to_pod));
+    [Some(((id, 0), refused)), to_pod].into_iter().flatten().collect()
 }
 
 /// A Service's part of [`Services::names`].
@@ -116,6 +141,14 @@ impl Inner {
             name: view.name,
             kind: view.kind,
             cluster_ips: view.cluster_ips,
+            external_ips: view.external_ips,
+            load_balancer_ips: view.load_balancer_ips,
+            external_local: view.external_local,
+            internal_local: view.internal_local,
+            session_affinity_s: view.session_affinity_s,
+            source_ranges: view.source_ranges,
+            health_check_node_port: view.health_check_node_port,
+            other_proxy: view.other_proxy,
         }
     }
 }

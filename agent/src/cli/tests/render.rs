@@ -2,8 +2,8 @@
 
 use super::fake::Fake;
 use crate::api::{
-    BackendCountersView, BackendView, ClusterView, ConditionView, ContainerView, CountersView, ImageView, NodeView,
-    PodCountersView, PodDetail, PodView, Response, ServicePortView, ServiceView, Traffic,
+    BackendCountersView, BackendView, ClusterView, ConditionView, ContainerView, CountersView, HostPortView, ImageView,
+    NodeView, PodCountersView, PodDetail, PodView, Response, ServicePortView, ServiceView, Traffic,
 };
 use crate::cli::{counters, describe, images, node, ps, services};
 use jiff::{SignedDuration, Timestamp};
@@ -186,6 +186,14 @@ fn services_one_row_a_backend() {
         name: name.into(),
         kind: kind.into(),
         cluster_ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
+        external_ips: Vec::new(),
+        load_balancer_ips: Vec::new(),
+        external_local: false,
+        internal_local: false,
+        session_affinity_s: None,
+        source_ranges: Vec::new(),
+        health_check_node_port: None,
+        other_proxy: false,
         ports,
         created: Some(ago(90)),
     };
@@ -194,6 +202,15 @@ fn services_one_row_a_backend() {
         backend("10.1.0.5", "draining", None),
         backend("fd00::4", "active", Some("default/web")),
     ];
+    let balanced = ServiceView {
+        external_ips: vec!["198.51.100.7".parse().unwrap()],
+        load_balancer_ips: vec!["192.0.2.7".parse().unwrap()],
+        external_local: true,
+        session_affinity_s: Some(10800),
+        source_ranges: vec!["10.0.0.0/8".into(), "fd00::/8".into()],
+        health_check_node_port: Some(32000),
+        ..service("lb", "LoadBalancer", &["10.96.0.8"], vec![port(443, Some(30443), Vec::new())])
+    };
     let list = [
         service("web", "NodePort", &["10.96.0.7", "fd00:96::7"], vec![port(80, Some(30080), both)]),
         service("db", "ClusterIP", &[], vec![port(5432, None, Vec::new())]),
@@ -202,14 +219,44 @@ fn services_one_row_a_backend() {
     check(
         |out| services::table(&list, now(), out),
         "
-NAMESPACE   NAME    TYPE        FRONTEND                     NODE PORT   BACKEND          STATE      POD           AGE
-default     web     NodePort    10.96.0.7:80/TCP (http)      30080       10.1.0.4:8080    active     default/web   90s
-default     web     NodePort    10.96.0.7:80/TCP (http)      30080       10.1.0.5:8080    draining   <none>        90s
-default     web     NodePort    [fd00:96::7]:80/TCP (http)   30080       [fd00::4]:8080   active     default/web   90s
-default     db      ClusterIP   None:5432/TCP                <none>      <none>           <none>     <none>        90s
-default     empty   ClusterIP   <none>                       <none>      <none>           <none>     <none>        90s
+NAMESPACE   NAME    TYPE        FRONTEND                     NODE PORT   EXTERNAL   POLICY   BACKEND          STATE      POD           AGE
+default     web     NodePort    10.96.0.7:80/TCP (http)      30080       <none>     <none>   10.1.0.4:8080    active     default/web   90s
+default     web     NodePort    10.96.0.7:80/TCP (http)      30080       <none>     <none>   10.1.0.5:8080    draining   <none>        90s
+default     web     NodePort    [fd00:96::7]:80/TCP (http)   30080       <none>     <none>   [fd00::4]:8080   active     default/web   90s
+default     db      ClusterIP   None:5432/TCP                <none>      <none>     <none>   <none>           <none>     <none>        90s
+default     empty   ClusterIP   <none>                       <none>      <none>     <none>   <none>           <none>     <none>        90s
 ",
     );
+    let mut out = Vec::new();
+    services::table(&[balanced], now(), &mut out).unwrap();
+    let row = "192.0.2.7,198.51.100.7   external=Local,affinity=10800s,from=10.0.0.0/8+fd00::/8,health=32000   <none>";
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains(row), "{text}");
+}
+
+#[test]
+fn host_ports_after_services() {
+    let port = |address: &str, taken_by: Option<&str>| HostPortView {
+        pod: "default/web".into(),
+        address: address.into(),
+        target: "10.1.0.4:80".into(),
+        taken_by: taken_by.map(Into::into),
+    };
+    let ports = [port("0.0.0.0:8080/TCP", None), port("192.0.2.7:30080/TCP", Some("default/other"))];
+    check(
+        |out| {
+            writeln!(out, "services")?;
+            services::host_port_table(&ports, out)
+        },
+        "
+services
+
+HOST PORT             POD           BACKEND       STATE
+0.0.0.0:8080/TCP      default/web   10.1.0.4:80   active
+192.0.2.7:30080/TCP   default/web   10.1.0.4:80   taken by default/other
+",
+    );
+    check(|out| services::host_port_table(&[], out), "");
 }
 
 fn some_counters() -> CountersView {
@@ -347,6 +394,7 @@ pub fn detail() -> PodDetail {
         }],
         volumes: vec!["config: ConfigMap web-config".into()],
         services: vec!["default/web".into()],
+        host_ports: Vec::new(),
         cgroup: "kubepods/burstable/pod0b5c".into(),
         start_phases: vec![("network".into(), 1_200), ("create".into(), 18_400)],
         events: events(),

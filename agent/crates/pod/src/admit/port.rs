@@ -76,8 +76,6 @@ fn one(path: &Path, api: &ApiPort, host_network: bool, out: &mut Findings) -> Op
             );
         }
         host_port = host_port.or(container_port);
-    } else if host_port.is_some() {
-        out.warn(&path.child("hostPort"), "not supported by Orlop yet: the port is not opened on the node");
     }
     let protocol = protocol(&path.child("protocol"), api.protocol.as_deref(), out);
     let host_ip = match api.host_ip.as_deref().filter(|ip| !ip.is_empty()) {

@@ -137,10 +137,6 @@ fn ports() {
         "{hostNetwork: true, containers: [{name: a, image: x:1, ports: [{containerPort: 80, hostPort: 81}]}]}",
         "spec.containers[0].ports[0].hostPort: Invalid value: 81: must match `containerPort` when `hostNetwork` is true",
     );
-    check(
-        &with("ports: [{containerPort: 80, hostPort: 8080}]"),
-        "warning: spec.containers[0].ports[0].hostPort: not supported by Orlop yet: the port is not opened on the node",
-    );
 }
 
 #[test]
