@@ -49,6 +49,7 @@ impl Datapath {
                 {
                     self.remove_pod_addrs(device, &BTreeSet::new())?;
                     self.set_pod_netns(device, None)?;
+                    self.set_bandwidth(device, None, None)?;
                 }
                 done => done?,
             }

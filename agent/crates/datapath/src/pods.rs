@@ -47,6 +47,7 @@ impl Datapath {
     pub fn detach_pod(&self, host: Ifindex) -> Result<(), Error> {
         self.remove_pod_addrs(host, &BTreeSet::new())?;
         self.set_pod_netns(host, None)?;
+        self.set_bandwidth(host, None, None)?;
         self.delete_pod_filters(host)
     }
 

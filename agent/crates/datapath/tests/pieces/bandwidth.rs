@@ -1,7 +1,7 @@
 //! The policer: its arithmetic on single packets, and what TCP makes of it.
 
 use crate::bench::{Arguments, NEXT, Piece, SHOT};
-use crate::world::{Netns, World, ifindex, ip};
+use crate::world::{Netns, World, ip};
 use aya::maps::{HashMap, Map, MapData};
 use nix::time::{ClockId, clock_gettime};
 use std::io::{Read, Write};
@@ -73,7 +73,7 @@ fn two_cpus_count_every_packet() {
 #[test]
 fn limits_are_set_kept_and_taken_back() {
     World::run("bandwidth", |world| {
-        let device = ifindex("lo");
+        let device = world.pod_v4(1).host;
         let pin = MapData::from_pin(world.config.bpf_dir.join("maps/BANDWIDTH")).unwrap();
         let mut limits = HashMap::<_, [u32; 2], [u64; 3]>::try_from(Map::HashMap(pin)).unwrap();
         let (from, to) = ([device.get(), FROM], [device.get(), TO]);
@@ -90,7 +90,7 @@ fn limits_are_set_kept_and_taken_back() {
         assert_eq!([limits.get(&from, 0).unwrap()[0], limits.get(&to, 0).unwrap()[0]], [77, 0]);
         set(None, Some(100_000_000));
         assert_eq!(limits.keys().map(Result::unwrap).collect::<Vec<_>>(), [to]);
-        set(None, None);
+        world.datapath().detach_pod(device).unwrap();
         assert_eq!(limits.keys().count(), 0);
     });
 }
