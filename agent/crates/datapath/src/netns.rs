@@ -83,7 +83,7 @@ impl Datapath {
     }
 
     fn forget_netns_where(&self, is_stale: impl Fn(u64, NetnsKind) -> bool) -> Result<(), Error> {
-        let stale = self.netns()?.into_iter().filter(|(cookie, kind)| is_stale(*cookie, *kind));
-        stale.map(|(cookie, _)| self.forget_netns(cookie)).collect()
+        let mut stale = self.netns()?.into_iter().filter(|(cookie, kind)| is_stale(*cookie, *kind));
+        stale.try_for_each(|(cookie, _)| self.forget_netns(cookie))
     }
 }

@@ -55,8 +55,8 @@ fn replace<K: Plain + Ord, V: Plain>(table: &Table<K, V>, wanted: &BTreeMap<K, V
     for (key, value) in wanted {
         table.put(key, value)?;
     }
-    let stale = table.keys()?.into_iter().filter(|key| !wanted.contains_key(key));
-    stale.map(|key| table.remove(&key)).collect()
+    let mut stale = table.keys()?.into_iter().filter(|key| !wanted.contains_key(key));
+    stale.try_for_each(|key| table.remove(&key))
 }
 
 fn own_flags(serves_node_ports: bool) -> u32 {

@@ -171,7 +171,7 @@ fn a_service_with_source_ranges_is_left_to_the_packets() {
         let (a, b) = (world.pod_v4(1), world.pod_v4(2));
         serve_tcp(&b.ns, "10.1.0.2:8080", "b");
         let balancer = Service::new(1, Tcp, "203.0.113.1:80", &[(1, "10.1.0.2:8080")]).flags(EXTERNAL);
-        apply(world.datapath(), &[balancer.clone()]);
+        apply(world.datapath(), std::slice::from_ref(&balancer));
         assert_eq!(talk_tcp(&a.ns, "203.0.113.1:80").greeting, "b 10.1.0.1");
         apply(world.datapath(), &[balancer.range("198.51.100.0", 24).range("2001:db8:1::", 48)]);
         let socket = a.ns.run(|| udp_socket("0.0.0.0:0"));

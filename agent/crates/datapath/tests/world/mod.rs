@@ -55,8 +55,11 @@ impl Netns {
 
     /// What the kernel calls it.
     pub fn cookie(&self) -> u64 {
-        let copy = self.0.try_clone().unwrap();
-        orlop_kernel::Netns::from_fd(copy.into()).unwrap().cookie().unwrap()
+        self.open().cookie().unwrap()
+    }
+
+    pub fn open(&self) -> orlop_kernel::Netns {
+        orlop_kernel::Netns::from_fd(self.0.try_clone().unwrap().into()).unwrap()
     }
 
     fn path(&self) -> String {
