@@ -4,7 +4,8 @@
 //! ```text
 //!  ServiceManifest ─validate▶ Service ─assign▶ Service ─┐
 //!  pods ─endpoints_from_pods▶ Endpoint ─────────────────┼▶ Input ─▶ Compiler ─▶ LbPlan(Vec<MapOp>)
-//!  LeanService, LeanEndpointSlice, own pods ─▶ Cluster ─┘              ▲ dump
+//!  LeanService, LeanEndpointSlice, own pods ─▶ Cluster ─┘              ▲ ▲ dump
+//!  containers' hostPorts ─▶ HostPorts ─────────────────────────────────┘
 //! ```
 //!
 //! Services come from manifests, with endpoints from the node's own pods, or from an
@@ -13,14 +14,39 @@
 //!
 //! [`Compiler`] keeps numbers, no Services. Carry its plans out in order; when an
 //! operation fails, dump the maps and take the plan of [`Compiler::resync`]. After a
-//! start, [`Compiler::restore`] takes the dump and all Services, and its plan is
-//! empty when nothing changed.
+//! start, [`Compiler::restore_with`] takes the dump, all Services and all host ports,
+//! and its plan is empty when nothing changed. An [`Audit`] compares the maps with the
+//! compiler element by element.
 //!
 //! A Service port has a number for each address family, because a frontend must
-//! lead to its own family only; the frontends of one number (cluster IP and node
-//! port) share slots. A backend is one (address, port, protocol), shared by all
-//! Services that use it: active while any slot names it, draining while it is only
-//! an endpoint.
+//! lead to its own family only; the frontends of one number (cluster IPs, node port,
+//! load balancer's addresses, external addresses) share slots. A host port has a number
+//! of its own. A backend is one (address, port, protocol), shared by all that use it:
+//! active while any slot names it, draining while it is only an endpoint.
+//!
+//! # What a frontend says
+//!
+//! | Frontend | Flags | Clients inside | Clients outside |
+//! |---|---|---|---|
+//! | cluster IP | | cluster set | |
+//! | the same, `internalTrafficPolicy: Local` | `INTERNAL_LOCAL` | local set | |
+//! | node port (wildcard key) | `NODE_PORT` | cluster set | cluster set |
+//! | load balancer's or external address | `EXTERNAL` | cluster set | cluster set |
+//! | each of these two, `externalTrafficPolicy: Local` | and `EXTERNAL_LOCAL` | cluster set | local set |
+//! | load balancer's address with source ranges | and `SOURCE_RANGES` | as above, of these networks only | the same |
+//! | each but `EXTERNAL_LOCAL`, in DSR mode | and `DSR` | as above | cluster set; its node takes its local set |
+//! | host port | `HOST_PORT` | its one backend | the same |
+//!
+//! A host port on every address has the wildcard key of a node port, without
+//! `NODE_PORT`: it is open on addresses where node ports are not.
+//!
+//! `count` 0: no endpoint anywhere, connections are refused. The client's set is the
+//! local one and `local` is 0, but `count` is not: they are dropped, another node may
+//! serve them.
+//!
+//! Which endpoints are in a set is decided as kube-proxy 1.36 does: ready ones, else
+//! those that terminate and still serve, for each set apart; hints narrow the cluster
+//! set only.
 //!
 //! Everything is a pure function of its arguments; nothing here touches the
 //! kernel, the clock or the network.

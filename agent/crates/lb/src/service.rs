@@ -153,8 +153,9 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// `spec.externalName`.
     pub external_name: Option<String>,
-    /// Another proxy serves it, as label `service.kubernetes.io/service-proxy-name`
-    /// says: it has nothing in the tables.
+    /// Another proxy serves it, or none is to, as labels
+    /// `service.kubernetes.io/service-proxy-name` and `/headless` say: it has nothing in
+    /// the tables.
     pub other_proxy: bool,
     /// What few Services have.
     pub more: Option<Box<ServiceMore>>,

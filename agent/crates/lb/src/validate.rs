@@ -2,7 +2,7 @@
 
 mod traffic;
 
-use crate::lean::LABEL_PROXY_NAME;
+use crate::lean::{LABEL_HEADLESS, LABEL_PROXY_NAME};
 use crate::manifest::{IntOrString, Port, ServiceManifest, Spec};
 use crate::{
     FieldError, FieldProblem, IpFamily, IpFamilyPolicy, LbError, Service, ServicePort, ServiceType, TargetPort,
@@ -98,7 +98,7 @@ impl ServiceManifest {
                     publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
                     ports,
                     external_name: spec.external_name.clone(),
-                    other_proxy: self.metadata.labels.iter().flatten().any(|(label, _)| label == LABEL_PROXY_NAME),
+                    other_proxy: self.is_anothers(),
                     more,
                 };
                 let warnings = warnings(spec, &service);
@@ -106,6 +106,12 @@ impl ServiceManifest {
             }
             _ => Err(LbError::Invalid { object: self.object(), errors: errors.0 }),
         }
+    }
+
+    /// A label says that proxies are to leave it alone, or which one serves it.
+    fn is_anothers(&self) -> bool {
+        let mut labels = self.metadata.labels.iter().flatten();
+        labels.any(|(label, _)| label == LABEL_PROXY_NAME || label == LABEL_HEADLESS)
     }
 
     fn key(&self, errors: &mut Errors) -> Option<ServiceKey> {

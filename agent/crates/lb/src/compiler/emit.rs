@@ -23,10 +23,14 @@ impl Compiler {
             u32::try_from(group.targets.iter().filter(|target| is(target)).count()).unwrap_or(u32::MAX)
         };
         let count = number(|target| target.cluster());
+        let before_cluster: fn(&Target) -> bool = match group.is_dsr() {
+            true => |target| target.local(),
+            false => |target| target.local() && !target.cluster(),
+        };
         Frontend {
             service: group.id,
             epoch: group.epoch,
-            first: number(|target| target.local() && !target.cluster()),
+            first: number(before_cluster),
             count,
             local: number(|target| target.local()),
             maglev: self.settings.maglev.filter(|_| group.outside && count > 0).unwrap_or(0),
@@ -35,19 +39,26 @@ impl Compiler {
         }
     }
 
-    /// Its slots: local only, both, cluster only, each in the order of numbers.
+    /// Its slots: local only, both, cluster only, each in the order of numbers. With DSR
+    /// the local set stands apart, and the cluster set is in the order of addresses:
+    /// every node then finds the same backend by the same hash of a client.
     pub(super) fn list(&self, group: &Group) -> List {
         let mut sets: [Vec<u32>; 3] = Default::default();
+        let dsr = group.is_dsr();
         for target in group.targets.iter().filter(|target| target.usable()) {
             let Some(used) = self.backends.get(target.place()) else { continue };
-            let set = match (target.local(), target.cluster()) {
-                (true, false) => 0,
-                (true, true) => 1,
-                (false, _) => 2,
-            };
-            sets[set].push(used.id);
+            match (target.local(), target.cluster()) {
+                (true, false) => sets[0].push(used.id),
+                (true, true) if dsr => {
+                    sets[0].push(used.id);
+                    sets[2].push(used.id);
+                }
+                (true, true) => sets[1].push(used.id),
+                (false, _) => sets[2].push(used.id),
+            }
         }
-        sets.iter_mut().for_each(|set| set.sort_unstable());
+        let by_number = if dsr { 1 } else { 3 };
+        sets[..by_number].iter_mut().for_each(|set| set.sort_unstable());
         let (mut slots, frontend) = (sets.concat(), self.frontend_of(group, 0));
         if frontend.maglev > 0 {
             slots.resize(frontend.maglev_first() as usize, 0);

@@ -156,6 +156,11 @@ pub(super) fn node_port_of(key: &FrontendKey, flags: u32) -> Option<FrontendKey>
 }
 
 impl Group {
+    /// Some frontend sends packets on to other nodes as they are.
+    pub(super) fn is_dsr(&self) -> bool {
+        self.frontends.iter().any(|(_, flags)| flags & FrontendFlags::DSR != 0)
+    }
+
     /// Whether this is the same Service port (or host port) as it was lowered before.
     fn continues(&self, new: &lower::Group) -> bool {
         let host_port = new.frontends.iter().any(|(_, flags)| flags & FrontendFlags::HOST_PORT != 0);
