@@ -1,9 +1,7 @@
 //! Per-CPU counters. A program owns its CPU's copy while it runs, so plain
 //! additions are exact.
 
-use orlop_ebpf_abi::{
-    DROP_REASONS_MAX, DeviceCounters, DropReason, Fault, ServiceCounterKey, ServiceCounters, Traffic,
-};
+use orlop_ebpf_abi::{DROP_REASONS_MAX, DeviceCounters, Fault, ServiceCounterKey, ServiceCounters, Traffic};
 
 use crate::maps::{DEVICE_COUNTERS, FAULTS, SERVICE_COUNTERS};
 
@@ -31,13 +29,13 @@ impl Device {
     }
 
     #[inline(always)]
-    pub fn drop_from(self, reason: DropReason) {
+    pub fn drop_from(self, reason: u32) {
         // SAFETY: as in `from`; the mask keeps the index inside the array.
         unsafe { (*self.0).drops_from[reason as usize & (DROP_REASONS_MAX - 1)] += 1 }
     }
 
     #[inline(always)]
-    pub fn drop_to(self, reason: DropReason) {
+    pub fn drop_to(self, reason: u32) {
         // SAFETY: as in `drop_from`.
         unsafe { (*self.0).drops_to[reason as usize & (DROP_REASONS_MAX - 1)] += 1 }
     }
@@ -88,21 +86,26 @@ fn service(service: u32, backend: u32) -> Option<&'static mut ServiceCounters> {
     let zero = ServiceCounters { connections: 0, packets_to: 0, bytes_to: 0, packets_from: 0, bytes_from: 0 };
     // Another CPU may have been first: then its element is taken.
     let _ = SERVICE_COUNTERS.insert(key, zero, u64::from(aya_ebpf::bindings::BPF_NOEXIST));
+    let Some(found) = SERVICE_COUNTERS.get_ptr_mut(key) else {
+        fault(Fault::CounterInsert);
+        return None;
+    };
     // SAFETY: as in `Device::from`.
-    SERVICE_COUNTERS.get_ptr_mut(key).map(|found| unsafe { &mut *found })
+    Some(unsafe { &mut *found })
 }
 
 /// A connection was given to a backend (0: refused, there was none).
-#[inline(always)]
-pub fn service_connection(number: u32, backend: u32) {
+#[inline(never)]
+pub fn service_connection(number: u32, backend: u32) -> u32 {
     if let Some(counters) = service(number, backend) {
         counters.connections += 1;
     }
+    0
 }
 
 /// A packet of a service's flow.
-#[inline(always)]
-pub fn service_packet(number: u32, backend: u32, bytes: u32, to_backend: bool) {
+#[inline(never)]
+pub fn service_packet(number: u32, backend: u32, bytes: u32, to_backend: bool) -> u32 {
     if let Some(counters) = service(number, backend) {
         if to_backend {
             counters.packets_to += 1;
@@ -112,4 +115,5 @@ pub fn service_packet(number: u32, backend: u32, bytes: u32, to_backend: bool) {
             counters.bytes_from += u64::from(bytes);
         }
     }
+    0
 }

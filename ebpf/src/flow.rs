@@ -6,10 +6,15 @@ use orlop_ebpf_abi::{End, Fault, Flow, FlowFlags, FlowKey, Timeouts};
 
 use crate::counter;
 use crate::maps::FLOWS;
-use crate::packet::{Ip, Packet, TCP, TCP_FIN, TCP_RST, UDP};
+use crate::packet::{Ends, Ip, Packet, TCP_FIN, TCP_RST};
 
+pub const EEXIST: i32 = -17;
 const NO_END: End = End { addr: [0; 16], port: [0; 2], pad: [0; 2] };
 const NANOSECONDS: u64 = 1_000_000_000;
+/// The packets of a flow with one of these are not (only) counted: see [`crate::translate`].
+pub const TRANSLATED: u32 = FlowFlags::DNAT | FlowFlags::SNAT | FlowFlags::REVERSE | FlowFlags::DSR;
+/// How far the connection is.
+pub const STATE: u32 = FlowFlags::FIN_LO | FlowFlags::FIN_HI | FlowFlags::RST | FlowFlags::REPLIED;
 
 /// A key aligned so that it is copied eight bytes at a time.
 #[repr(C, align(8))]
@@ -39,27 +44,17 @@ pub fn key(src: Ip, src_port: u16, dst: Ip, dst_port: u16, proto: u8) -> (Key, b
     (Key(key), src_hi)
 }
 
-/// Seconds of the monotonic clock, to the last tick: cheap enough for each packet.
 #[inline(always)]
-pub fn now_s() -> u32 {
-    // SAFETY: takes and touches nothing.
-    (unsafe { bpf_ktime_get_coarse_ns() } / NANOSECONDS) as u32
+pub fn key_of(ends: &Ends, proto: u8) -> (Key, bool) {
+    key(ends.src, ends.src_port, ends.dst, ends.dst_port, proto)
 }
 
 #[inline(always)]
-pub fn initiator_bit(src_hi: bool) -> u32 {
-    if src_hi { FlowFlags::INITIATOR_HI } else { 0 }
+pub fn end(addr: Ip, port: u16) -> End {
+    End { addr: addr.bytes(), port: port.to_ne_bytes(), pad: [0; 2] }
 }
 
-#[inline(always)]
-pub fn find(key: &Key) -> Option<&'static mut Flow> {
-    // SAFETY: a map value lives while the program runs. Other CPUs may write the
-    // same flow; every field is read and written as one word.
-    FLOWS.get_ptr_mut(&key.0).map(|flow| unsafe { &mut *flow })
-}
-
-#[inline(always)]
-pub fn plain(service: u32, backend: u32, flags: u32, isn: u32) -> Flow {
+/// Seconds of the monotonic clock, to the last backend: u32, flags: u32, isn: u32) -> Flow {
     Flow { service, backend, flags, isn, seen_s: now_s(), nat: NO_END, snat: NO_END }
 }
 
@@ -67,7 +62,9 @@ pub fn plain(service: u32, backend: u32, flags: u32, isn: u32) -> Flow {
 #[inline(always)]
 pub fn is_alive(key: &Key, service: u32, backend: u32) -> bool {
     find(key).is_some_and(|flow| {
-        flow.service == service && flow.backend == backend && now_s().wrapping_sub(flow.seen_s) <= Timeouts::UDP_STREAM_S
+        flow.service == service
+            && flow.backend == backend
+            && now_s().wrapping_sub(flow.seen_s) <= Timeouts::UDP_STREAM_S
     })
 }
 
@@ -78,37 +75,40 @@ pub fn learn(key: &Key, src_hi: bool, service: u32, backend: u32) {
     counter::expect(FLOWS.insert(&key.0, &flow, u64::from(BPF_ANY)), Fault::FlowInsert);
 }
 
-/// Which ends have closed the connection, after this packet.
+/// Did the end that opened the flow send the packet?
 #[inline(always)]
-fn closing(flags: u32, packet: &Packet, src_hi: bool) -> u32 {
-    if packet.proto != TCP {
-        return flags;
-    }
-    let fin = if src_hi { FlowFlags::FIN_HI } else { FlowFlags::FIN_LO };
+pub fn from_initiator(flow: &Flow, src_hi: bool) -> bool {
+    (flow.flags & FlowFlags::INITIATOR_HI != 0) == src_hi
+}
+
+/// May another flow take over this entry's key?
+#[inline(always)]
+pub fn is_over(flow: &Flow, proto: u8) -> bool {
+    let closed = FlowFlags::FIN_LO | FlowFlags::FIN_HI;
+    let idle = now_s().wrapping_sub(flow.seen_s) > flow.timeout_s(proto);
+    flow.flags & FlowFlags::RST != 0 || flow.flags & closed == closed || idle
+}
+
+/// How far the connection is, after this packet.
+#[inline(always)]
+pub fn advanced(flags: u32, packet: &Packet, src_hi: bool) -> u32 {
     let mut flags = flags;
-    if packet.tcp_flags & TCP_FIN != 0 {
-        flags |= fin;
+    if (flags & FlowFlags::INITIATOR_HI != 0) != src_hi {
+        flags |= FlowFlags::REPLIED;
     }
-    if packet.tcp_flags & TCP_RST != 0 {
-        flags |= FlowFlags::RST;
+    if packet.is_connected() {
+        if packet.tcp_flags & TCP_FIN != 0 {
+            flags |= if src_hi { FlowFlags::FIN_HI } else { FlowFlags::FIN_LO };
+        }
+        if packet.tcp_flags & TCP_RST != 0 {
+            flags |= FlowFlags::RST;
+        }
     }
     flags
 }
 
-/// Notes that a packet of a NodePort flow went by.
-#[inline(always)]
-pub fn touch(flow: &mut Flow, packet: &Packet, src_hi: bool) {
-    let now = now_s();
-    if flow.seen_s != now {
-        flow.seen_s = now;
-    }
-    let flags = closing(flow.flags, packet, src_hi);
-    if flags != flow.flags {
-        flow.flags = flags;
-    }
-}
-
 /// What a packet program learns about the flow of its packet.
+#[derive(Clone, Copy)]
 pub struct Tracked {
     /// The first packet of a connection, not counted before under this bit.
     pub new: bool,
@@ -119,53 +119,74 @@ pub struct Tracked {
     pub backend: u32,
 }
 
-/// Finds the packet's flow, makes it when the packet opens one, and says whether
-/// it is a new connection for the pod that `bit` stands for.
+/// Enters a flow that is only counted.
+#[inline(never)]
+fn begin(key: &Key, flags: u32, isn: u32) -> u32 {
+    let entered = FLOWS.insert(&key.0, plain(0, 0, flags, isn), u64::from(BPF_NOEXIST));
+    // Another CPU may have been first.
+    if entered.is_err_and(|err| err != EEXIST) {
+        counter::fault(Fault::FlowInsert);
+    }
+    0
+}
+
+/// Says whether the packet is a new connection for the pod that `bit` stands for,
+/// and how far its flow is. Makes the flow when the packet opens one.
+#[inline(always)]
+pub fn count(found: Option<&'static mut Flow>, key: &Key, src_hi: bool, packet: &Packet, bit: u32) -> Tracked {
+    let Some(flow) = found else {
+        if packet.is_connected() && !packet.is_syn() {
+            return Tracked { new: false, from_initiator: true, service: 0, backend: 0 };
+        }
+        begin(key, initiator_bit(src_hi) | bit, packet.seq);
+        return Tracked { new: true, from_initiator: true, service: 0, backend: 0 };
+    };
+    let mut flags = flow.flags;
+    let now = now_s();
+    let silent = now.wrapping_sub(flow.seen_s);
+    let restart =
+        if packet.is_connected() { packet.is_syn() && flow.isn != packet.seq } else { silent > Timeouts::UDP_STREAM_S };
+    // Of a translated flow the program that translates it says how far it is.
+    if silent != 0 && (flags & TRANSLATED == 0 || restart) {
+        flow.seen_s = now;
+    }
+    if restart {
+        flow.isn = packet.seq;
+        if flags & (FlowFlags::FRESH | TRANSLATED) == 0 {
+            flow.service = 0;
+            flow.backend = 0;
+            flags = initiator_bit(src_hi);
+        } else {
+            let initiator =
+                if flags & TRANSLATED == 0 { initiator_bit(src_hi) } else { flags & FlowFlags::INITIATOR_HI };
+            flags = flags & (FlowFlags::FRESH | TRANSLATED) | initiator;
+        }
+    }
+    let from_initiator = (flags & FlowFlags::INITIATOR_HI != 0) == src_hi;
+    let opens = from_initiator && (!packet.is_connected() || packet.is_syn());
+    let new = opens && flags & bit == 0;
+    if opens {
+        flags = (flags | bit) & !FlowFlags::FRESH;
+    }
+    if flags & TRANSLATED == 0 {
+        flags = advanced(flags, packet, src_hi);
+    }
+    if flags != flow.flags {
+        flow.flags = flags;
+    }
+    // The hook that translates counts for the service; a flow that is only masqueraded
+    // was translated by nobody on its way from the pod.
+    let counted_elsewhere = flags & (TRANSLATED & !FlowFlags::SNAT) != 0;
+    let service = if counted_elsewhere { 0 } else { flow.service };
+    Tracked { new, from_initiator, service, backend: flow.backend }
+}
+
+/// [`count`] for a packet whose flow was not looked up yet. `None`: it is of none.
 #[inline(always)]
 pub fn track(packet: &Packet, bit: u32) -> Option<Tracked> {
     if !packet.has_ports {
         return None;
     }
-    let (key, src_hi) = key(packet.src, packet.src_port, packet.dst, packet.dst_port, packet.proto);
-    let Some(flow) = find(&key) else {
-        if packet.proto == TCP && !packet.is_syn() {
-            return None;
-        }
-        let flow = plain(0, 0, initiator_bit(src_hi) | bit, packet.seq);
-        let _ = FLOWS.insert(&key.0, &flow, u64::from(BPF_NOEXIST));
-        return Some(Tracked { new: true, from_initiator: true, service: 0, backend: 0 });
-    };
-    let mut flags = flow.flags;
-    let restart = if packet.proto == TCP {
-        packet.is_syn() && flow.isn != packet.seq
-    } else {
-        let now = now_s();
-        let idle = now.wrapping_sub(flow.seen_s) > Timeouts::UDP_STREAM_S;
-        if flow.seen_s != now {
-            flow.seen_s = now;
-        }
-        idle
-    };
-    if restart {
-        flow.isn = packet.seq;
-        if flags & (FlowFlags::FRESH | FlowFlags::REVERSE) == 0 {
-            flow.service = 0;
-            flow.backend = 0;
-        }
-        let keep = flags & (FlowFlags::FRESH | FlowFlags::REVERSE | FlowFlags::DNAT);
-        flags = keep | initiator_bit(src_hi);
-    }
-    let from_initiator = (flags & FlowFlags::INITIATOR_HI != 0) == src_hi;
-    let opens = from_initiator && (packet.proto == UDP || packet.is_syn());
-    let new = opens && flags & bit == 0;
-    if opens {
-        flags = (flags | bit) & !FlowFlags::FRESH;
-    }
-    flags = closing(flags, packet, src_hi);
-    if flags != flow.flags {
-        flow.flags = flags;
-    }
-    let counted_elsewhere = flags & (FlowFlags::REVERSE | FlowFlags::DNAT) != 0;
-    let service = if counted_elsewhere { 0 } else { flow.service };
-    Some(Tracked { new, from_initiator, service, backend: flow.backend })
+    let (key, src_hi) = key_of(&packet.ends(), packet.proto);
+    Some(count(find(&key), &key, src_hi, packet, bit))
 }

@@ -1,7 +1,6 @@
 //! cgroup_skb egress: the first packet of a translated socket tells the flow's
 //! source, which connect() did not know yet.
 
-use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_sk_fullsock};
 use aya_ebpf::macros::cgroup_skb;

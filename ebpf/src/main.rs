@@ -2,22 +2,40 @@
 //! them; `orlop-datapath` loads, pins and attaches them.
 #![no_std]
 #![no_main]
+// bandwidth.rs exchanges a word in one step.
+#![feature(asm_experimental_arch)]
 
 mod affinity;
+mod bandwidth;
 mod checksum;
 mod choice;
 mod counter;
+mod crc32c;
+mod dsr;
+mod error;
 mod flow;
+mod forward;
+mod fragment;
+mod icmp;
 mod learn;
 mod maps;
+mod masquerade;
 mod nat;
-mod node_port;
+mod neighbour;
+mod onward;
+mod open;
 mod packet;
+mod pair;
 mod pod;
 mod ranges;
+mod reply;
+mod sctp;
 mod service;
+mod snat;
 mod socket;
 mod udp;
+mod uplink;
+mod work;
 mod xdp;
 
 /// The kernel's licence check: helpers such as `bpf_ktime_get_ns` want a

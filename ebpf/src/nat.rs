@@ -1,11 +1,11 @@
-//! Rewriting one end of a TCP or UDP packet. The helpers know partial checksums
-//! (an offloading sender's) from whole ones, and GSO packets carry one header.
+//! Putting other ends into a packet. The helpers know partial checksums (an
+//! offloading sender's) from whole ones, and GSO packets carry one header.
 
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_store_bytes};
-use aya_ebpf::programs::TcContext;
 use orlop_ebpf_abi::DropReason;
 
-use crate::packet::{self, Ip, Packet, TCP};
+use crate::packet::{Ends, ICMPV6, Packet, TCP, UDP};
 
 /// BPF_F_PSEUDO_HDR: the field is part of the pseudo header.
 const PSEUDO_HEADER: u64 = 1 << 4;
@@ -14,70 +14,106 @@ const UDP_ZERO_MEANS_NONE: u64 = 1 << 5;
 /// BPF_F_IPV6 (Linux 6.16): IPv6 has no header checksum that would balance the
 /// change in a checksum that the device took over the whole packet.
 const IPV6: u64 = 1 << 7;
+const V4_CHECKSUM: u32 = 10;
+const V4_ENDS: u32 = 12;
+const V6_ENDS: u32 = 8;
+const ICMP_ID: u32 = 4;
 
-/// Which end is replaced.
+/// Which end of a header is meant.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     Source,
     Destination,
 }
 
-/// Puts another address and port in, in the packet and in what was read of it.
+/// Where the checksum over addresses stands, and how 0 is read. 0: there is none.
 #[inline(always)]
-pub fn rewrite(ctx: &TcContext, packet: &mut Packet, side: Side, addr: Ip, port: u16) -> Result<(), DropReason> {
-    let destination = side == Side::Destination;
-    let (old, old_port) = if destination { (packet.dst, packet.dst_port) } else { (packet.src, packet.src_port) };
-    let (checksum, zero) = if packet.proto == TCP { (packet.l4 + 16, 0) } else { (packet.l4 + 6, UDP_ZERO_MEANS_NONE) };
-    let done = if old.is_v4() {
-        rewrite_v4(ctx, packet.l3, checksum, zero, old.raw_v4(), addr.raw_v4(), if destination { 16 } else { 12 })
-    } else {
-        rewrite_v6(ctx, packet.l3, checksum, zero, old, addr, if destination { 24 } else { 8 })
-    };
-    let port_at = packet.l4 + if destination { 2 } else { 0 };
-    let skb = packet::skb(ctx);
-    // SAFETY: two bytes of a local value; the kernel bounds the offsets.
-    let ported = done
-        && unsafe {
-            bpf_l4_csum_replace(skb, checksum, u64::from(old_port), u64::from(port), zero | 2) == 0
-                && bpf_skb_store_bytes(skb, port_at, (&raw const port).cast(), 2, 0) == 0
+fn checksum_at(packet: &Packet) -> (u32, u64) {
+    match packet.proto {
+        TCP => (packet.l4 + 16, 0),
+        UDP => (packet.l4 + 6, UDP_ZERO_MEANS_NONE),
+        ICMPV6 => (packet.l4 + 2, 0),
+        _ => (0, 0),
+    }
+}
+
+/// Puts other addresses and ports in, in the packet and in what was read of it. A
+/// later fragment has addresses only. 0, or the drop reason's number.
+#[inline(always)]
+pub fn rewrite(skb: *mut __sk_buff, packet: &mut Packet, to: &Ends) -> u32 {
+    let (at, zero) = if packet.l4 == 0 { (0, 0) } else { checksum_at(packet) };
+    let addressed = (packet.src == to.src && packet.dst == to.dst)
+        || if packet.src.is_v4() {
+            addresses_v4(skb, packet, to, at, zero)
+        } else {
+            addresses_v6(skb, packet, to, at, zero)
         };
-    if !ported {
-        return Err(DropReason::NatFailed);
+    let numbered = addressed && (packet.l4 == 0 || ports(skb, packet, to, at, zero));
+    if !numbered {
+        return DropReason::NatFailed as u32;
     }
-    if destination {
-        (packet.dst, packet.dst_port) = (addr, port);
-    } else {
-        (packet.src, packet.src_port) = (addr, port);
-    }
-    Ok(())
+    (packet.src, packet.dst) = (to.src, to.dst);
+    (packet.src_port, packet.dst_port) = (to.src_port, to.dst_port);
+    0
 }
 
 #[inline(always)]
-fn rewrite_v4(ctx: &TcContext, l3: u32, checksum: u32, zero: u64, old: u32, new: u32, at: u32) -> bool {
-    const HEADER_CHECKSUM: u32 = 10;
-    let skb = packet::skb(ctx);
-    let (from, to) = (u64::from(old), u64::from(new));
-    // SAFETY: four bytes of a local value; the kernel bounds the offsets.
+fn addresses_v4(skb: *mut __sk_buff, packet: &Packet, to: &Ends, at: u32, zero: u64) -> bool {
+    let mut old = [packet.src.raw_v4(), packet.dst.raw_v4()];
+    let mut new = [to.src.raw_v4(), to.dst.raw_v4()];
+    // SAFETY: eight bytes of local values; the kernel bounds the offsets.
     unsafe {
-        bpf_l4_csum_replace(skb, checksum, from, to, PSEUDO_HEADER | zero | 4) == 0
-            && bpf_l3_csum_replace(skb, l3 + HEADER_CHECKSUM, from, to, 4) == 0
-            && bpf_skb_store_bytes(skb, l3 + at, (&raw const new).cast(), 4, 0) == 0
+        let diff = bpf_csum_diff(old.as_mut_ptr(), 8, new.as_mut_ptr(), 8, 0);
+        diff >= 0
+            && (at == 0 || bpf_l4_csum_replace(skb, at, 0, diff as u64, PSEUDO_HEADER | zero) == 0)
+            && bpf_l3_csum_replace(skb, packet.l3 + V4_CHECKSUM, 0, diff as u64, 0) == 0
+            && bpf_skb_store_bytes(skb, packet.l3 + V4_ENDS, new.as_ptr().cast(), 8, 0) == 0
     }
 }
 
 #[inline(always)]
-fn rewrite_v6(ctx: &TcContext, l3: u32, checksum: u32, zero: u64, old: Ip, new: Ip, at: u32) -> bool {
-    let skb = packet::skb(ctx);
-    let (mut from, mut to) = ([old.0, old.1], [new.0, new.1]);
-    // SAFETY: sixteen bytes of local values; the kernel bounds the offsets.
+fn addresses_v6(skb: *mut __sk_buff, packet: &Packet, to: &Ends, at: u32, zero: u64) -> bool {
+    let mut old = [packet.src.0, packet.src.1, packet.dst.0, packet.dst.1];
+    let mut new = [to.src.0, to.src.1, to.dst.0, to.dst.1];
+    // SAFETY: 32 bytes of local values; the kernel bounds the offsets.
     unsafe {
-        let diff = bpf_csum_diff(from.as_mut_ptr().cast(), 16, to.as_mut_ptr().cast(), 16, 0);
+        let diff = bpf_csum_diff(old.as_mut_ptr().cast(), 32, new.as_mut_ptr().cast(), 32, 0);
         if diff < 0 {
             return false;
         }
         let (diff, flags) = (diff as u64, PSEUDO_HEADER | zero);
-        let replaced = bpf_l4_csum_replace(skb, checksum, 0, diff, flags | IPV6) == 0
-            || bpf_l4_csum_replace(skb, checksum, 0, diff, flags) == 0;
-        replaced && bpf_skb_store_bytes(skb, l3 + at, to.as_ptr().cast(), 16, 0) == 0
+        let summed = at == 0
+            || bpf_l4_csum_replace(skb, at, 0, diff, flags | IPV6) == 0
+            || bpf_l4_csum_replace(skb, at, 0, diff, flags) == 0;
+        summed && bpf_skb_store_bytes(skb, packet.l3 + V6_ENDS, new.as_ptr().cast(), 32, 0) == 0
+    }
+}
+
+#[inline(always)]
+fn ports(skb: *mut __sk_buff, packet: &Packet, to: &Ends, at: u32, zero: u64) -> bool {
+    if packet.is_echo {
+        return identifier(skb, packet, to);
+    }
+    if packet.src_port == to.src_port && packet.dst_port == to.dst_port || !packet.has_ports {
+        return true;
+    }
+    let old = u32::from(packet.src_port) | u32::from(packet.dst_port) << 16;
+    let new = u32::from(to.src_port) | u32::from(to.dst_port) << 16;
+    // SAFETY: four bytes of a local value; the kernel bounds the offsets.
+    unsafe {
+        let summed = bpf_l4_csum_replace(skb, at, u64::from(old), u64::from(new), zero | 4) == 0;
+        summed && bpf_skb_store_bytes(skb, packet.l4, (&raw const new).cast(), 4, 0) == 0
+    }
+}
+
+#[inline(always)]
+fn identifier(skb: *mut __sk_buff, packet: &Packet, to: &Ends) -> bool {
+    let asks = packet.src_port != 0;
+    let (old, new) = if asks { (packet.src_port, to.src_port) } else { (packet.dst_port, to.dst_port) };
+    let checksum = packet.l4 + 2;
+    // SAFETY: two bytes of a local value; the kernel bounds the offsets.
+    unsafe {
+        bpf_l4_csum_replace(skb, checksum, u64::from(old), u64::from(new), 2) == 0
+            && bpf_skb_store_bytes(skb, packet.l4 + ICMP_ID, (&raw const new).cast(), 2, 0) == 0
     }
 }

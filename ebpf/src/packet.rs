@@ -13,6 +13,7 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 pub const ICMP: u8 = 1;
 pub const ICMPV6: u8 = 58;
+pub const SCTP: u8 = 132;
 pub const TCP_FIN: u8 = 1;
 pub const TCP_SYN: u8 = 2;
 pub const TCP_RST: u8 = 4;
@@ -98,23 +99,59 @@ pub struct Packet {
     /// As it stands in memory (network order); 0 without ports.
     pub dst_port: u16,
     pub proto: u8,
+    /// Of SCTP its first chunk's part in a connection, in TCP's words.
     pub tcp_flags: u8,
-    /// TCP and UDP whose header is in this packet.
+    /// TCP, UDP and SCTP whose header is in this packet.
     pub has_ports: bool,
+    /// ICMP echo: the identifier is the port of the end that asks, the other end's is 0.
+    pub is_echo: bool,
     /// Part of a fragmented packet.
     pub fragment: bool,
     pub icmp_error: bool,
+    /// TCP's sequence number, the tag in an SCTP INIT.
     pub seq: u32,
     pub l3: u32,
     pub l4: u32,
 }
 
 impl Packet {
-    /// The first packet of a TCP connection.
+    /// TCP or SCTP: its first packet says so, and its last.
+    #[inline(always)]
+    pub fn is_connected(&self) -> bool {
+        self.proto == TCP || self.proto == SCTP
+    }
+
+    /// The first packet of a TCP connection or SCTP association.
     #[inline(always)]
     pub fn is_syn(&self) -> bool {
-        self.proto == TCP && self.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN
+        self.is_connected() && self.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN
     }
+
+    /// May this packet be the first of a flow?
+    #[inline(always)]
+    pub fn may_open(&self) -> bool {
+        if self.is_echo { self.src_port != 0 } else { !self.is_connected() || self.is_syn() }
+    }
+
+    /// Has it what tells one flow from another?
+    #[inline(always)]
+    pub fn is_of_a_flow(&self) -> bool {
+        self.has_ports || self.is_echo
+    }
+
+    #[inline(always)]
+    pub fn ends(&self) -> Ends {
+        Ends { src: self.src, dst: self.dst, src_port: self.src_port, dst_port: self.dst_port }
+    }
+}
+
+/// Who sends to whom; ports as in [`Packet`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Ends {
+    pub src: Ip,
+    pub dst: Ip,
+    pub src_port: u16,
+    pub dst_port: u16,
 }
 
 #[repr(C, align(8))]
@@ -123,9 +160,15 @@ pub struct Buffer<const N: usize>(pub [u8; N]);
 #[inline(always)]
 pub fn load<C: EbpfContext, const N: usize>(ctx: &C, offset: u32) -> Result<Buffer<N>, DropReason> {
     let mut buffer = Buffer([0; N]);
+    load_into(ctx, offset, &mut buffer)?;
+    Ok(buffer)
+}
+
+#[inline(always)]
+fn load_into<C: EbpfContext, const N: usize>(ctx: &C, offset: u32, buffer: &mut Buffer<N>) -> Result<(), DropReason> {
     // SAFETY: the helper writes N bytes into N bytes or fails.
     let err = unsafe { bpf_skb_load_bytes(ctx.as_ptr(), offset, buffer.0.as_mut_ptr().cast(), N as u32) };
-    if err == 0 { Ok(buffer) } else { Err(DropReason::Malformed) }
+    if err == 0 { Ok(()) } else { Err(DropReason::Malformed) }
 }
 
 #[inline(always)]
@@ -172,13 +215,41 @@ pub fn arp_sender<C: EbpfContext>(ctx: &C) -> Result<Ip, DropReason> {
 #[inline(always)]
 pub fn parse<C: EbpfContext>(ctx: &C, l3: u32, ethertype: u16) -> Result<Packet, DropReason> {
     let mut packet = if ethertype == ETH_P_IP { parse_v4(ctx, l3)? } else { parse_v6(ctx, l3)? };
-    if packet.has_ports {
-        parse_ports(ctx, &mut packet)?;
-    } else if packet.l4 != 0 && (packet.proto == ICMP || packet.proto == ICMPV6) {
-        let kind = load::<C, 1>(ctx, packet.l4)?.0[0];
-        packet.icmp_error = if packet.proto == ICMP { matches!(kind, 3 | 4 | 5 | 11 | 12) } else { kind < 128 };
-    }
+    parse_transport(ctx, &mut packet)?;
     Ok(packet)
+}
+
+/// Reads what follows the network header.
+#[inline(always)]
+pub fn parse_transport<C: EbpfContext>(ctx: &C, packet: &mut Packet) -> Result<(), DropReason> {
+    if packet.has_ports {
+        return parse_ports(ctx, packet);
+    }
+    if packet.l4 != 0 && (packet.proto == ICMP || packet.proto == ICMPV6) {
+        return parse_icmp(ctx, packet);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn parse_icmp<C: EbpfContext>(ctx: &C, packet: &mut Packet) -> Result<(), DropReason> {
+    let icmp = load::<C, 8>(ctx, packet.l4)?;
+    let kind = icmp.0[0];
+    let (ask, answer) = if packet.proto == ICMP {
+        packet.icmp_error = matches!(kind, 3 | 4 | 5 | 11 | 12);
+        (8, 0)
+    } else {
+        packet.icmp_error = kind < 128;
+        (128, 129)
+    };
+    let id = u16::from_ne_bytes([icmp.0[4], icmp.0[5]]);
+    // Identifier 0 is left alone: it looks like the end without one.
+    if id != 0 && kind == ask {
+        (packet.is_echo, packet.src_port) = (true, id);
+    } else if id != 0 && kind == answer {
+        (packet.is_echo, packet.dst_port) = (true, id);
+    }
+    Ok(())
 }
 
 #[inline(always)]
@@ -198,7 +269,8 @@ pub fn parse_v4<C: EbpfContext>(ctx: &C, l3: u32) -> Result<Packet, DropReason> 
         dst_port: 0,
         proto,
         tcp_flags: 0,
-        has_ports: first && (proto == TCP || proto == UDP),
+        has_ports: first && (proto == TCP || proto == UDP || proto == SCTP),
+        is_echo: false,
         fragment: fragment & 0x3fff != 0,
         icmp_error: false,
         seq: 0,
@@ -215,13 +287,15 @@ pub fn parse_v6<C: EbpfContext>(ctx: &C, l3: u32) -> Result<Packet, DropReason> 
     }
     let (mut proto, mut l4, mut fragment, mut first) = (ip.0[6], l3 + 40, false, true);
     let mut followed = 0;
+    // One for all turns of the loop: the stack is small.
+    let mut header = Buffer([0; 4]);
     // Hop-by-hop, routing, fragment, authentication, destination options (RFC 8200 4.1).
     while matches!(proto, 0 | 43 | 44 | 51 | 60) {
         if followed == EXTENSION_HEADERS_MAX {
             return Err(DropReason::ExtensionHeaders);
         }
         followed += 1;
-        let header = load::<C, 4>(ctx, l4)?;
+        load_into(ctx, l4, &mut header)?;
         let len = match proto {
             44 => {
                 fragment = true;
@@ -244,7 +318,8 @@ pub fn parse_v6<C: EbpfContext>(ctx: &C, l3: u32) -> Result<Packet, DropReason> 
         dst_port: 0,
         proto,
         tcp_flags: 0,
-        has_ports: first && (proto == TCP || proto == UDP),
+        has_ports: first && (proto == TCP || proto == UDP || proto == SCTP),
+        is_echo: false,
         fragment,
         icmp_error: false,
         seq: 0,
@@ -261,6 +336,30 @@ fn parse_ports<C: EbpfContext>(ctx: &C, packet: &mut Packet) -> Result<(), DropR
     if packet.proto == TCP {
         packet.seq = word(&ports, 4);
         packet.tcp_flags = load::<C, 1>(ctx, packet.l4 + 13)?.0[0];
+    } else if packet.proto == SCTP {
+        parse_chunk(ctx, packet)?;
+    }
+    Ok(())
+}
+
+/// The first chunk (RFC 9260 3.2): those that open and close stand alone or first.
+#[inline(always)]
+fn parse_chunk<C: EbpfContext>(ctx: &C, packet: &mut Packet) -> Result<(), DropReason> {
+    const INIT: u8 = 1;
+    const INIT_ACK: u8 = 2;
+    const ABORT: u8 = 6;
+    const SHUTDOWN: u8 = 7;
+    const SHUTDOWN_ACK: u8 = 8;
+    let chunk = load::<C, 1>(ctx, packet.l4 + 12)?.0[0];
+    packet.tcp_flags = match chunk {
+        INIT => TCP_SYN,
+        INIT_ACK => TCP_SYN | TCP_ACK,
+        ABORT => TCP_RST | TCP_ACK,
+        SHUTDOWN | SHUTDOWN_ACK => TCP_FIN | TCP_ACK,
+        _ => TCP_ACK,
+    };
+    if chunk == INIT {
+        packet.seq = word(&load::<C, 4>(ctx, packet.l4 + 16)?, 0);
     }
     Ok(())
 }

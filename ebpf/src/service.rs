@@ -385,6 +385,14 @@ fn ask(addr: Ip, port: u16, proto: u8, client: &Client, on_this_node: bool) -> R
     if service_answer() != 0 { *question.answer() } else { nothing }
 }
 
+/// A packet's frontend, without a client who asks.
+#[inline(always)]
+pub fn frontend(addr: Ip, port: u16, proto: u8) -> Option<&'static Frontend> {
+    // SAFETY: as in `ask`.
+    let question = Question::about(unsafe { &mut *QUESTIONS.get_ptr_mut(0)?.cast() }, addr, port, proto);
+    if find(question, addr, port) { Some(question.frontend()) } else { None }
+}
+
 /// Answers this CPU's question; 0: it is no service.
 #[unsafe(no_mangle)]
 #[inline(never)]

@@ -17,6 +17,7 @@ use crate::checksum;
 use crate::counter::{self, Device};
 use crate::flow;
 use crate::packet::{ETH_HEADER_LEN, ETH_P_IP, ETH_P_IPV6, Ip, Packet, TCP, TCP_SYN, UDP};
+use crate::pair;
 
 const V4_LEN: u32 = 20;
 const V6_LEN: u32 = 40;
@@ -71,8 +72,11 @@ fn send_on(ctx: &XdpContext) -> Option<u32> {
     let from_initiator = (flow.flags & FlowFlags::INITIATOR_HI != 0) == src_hi;
     let (src, dst) = ends(flow, packet, from_initiator)?;
     let target = if flow.flags & FlowFlags::DSR != 0 { Ip::from_bytes(&flow.nat.addr) } else { dst.0 };
+    // What changes the flow's state, and one packet a second, is for `uplink_in`, which tells the flow's other entry.
+    if !pair::is_noted(flow, packet, src_hi) {
+        return None;
+    }
     let macs = route(ctx, &frame, src.0, target)?;
-    flow::touch(flow, packet, src_hi);
     let (service, backend) = (flow.service, flow.backend);
     if !(rewrite_network(ctx, &frame, src.0, dst.0) && rewrite_transport(ctx, &frame, src, dst) && store(ctx, 0, &macs))
     {
@@ -196,6 +200,7 @@ fn transport(ctx: &XdpContext, proto: u8, l4: u32, src: Ip, dst: Ip) -> Option<(
         proto,
         tcp_flags,
         has_ports: true,
+        is_echo: false,
         fragment: false,
         icmp_error: false,
         seq: 0,

@@ -35,6 +35,20 @@ fn check(world: &World, program: Program, device: Ifindex, frame: &[u8], wanted:
     assert_eq!(drops(world.datapath()), before, "{program}");
 }
 
+/// Runs one frame that is dropped for a reason and whose sender is told: the answer.
+fn answered(world: &World, device: Ifindex, frame: &[u8], reason: DropReason) -> Vec<u8> {
+    let drops = || {
+        let all = world.datapath().pod_counters().unwrap();
+        all.into_iter().find(|(index, _)| *index == device).unwrap().1.drops_from
+    };
+    let mut before = drops();
+    let (verdict, bytes) = world.datapath().dry_run(Program::UplinkIn, device, frame).unwrap();
+    assert_eq!(verdict, REDIRECT);
+    *before.entry(reason).or_default() += 1;
+    assert_eq!(drops(), before);
+    bytes
+}
+
 fn uplink_mac(frame: Frame) -> Frame {
     let text = std::fs::read_to_string("/sys/class/net/uplink0/address");
     let output = std::process::Command::new("ip").args(["-br", "link", "show", "uplink0"]).output().unwrap();
@@ -110,15 +124,12 @@ fn uplinks_pass_what_is_not_theirs_and_name_what_they_drop() {
             check(world, Program::UplinkIn, uplink, &frame, Ok((NEXT, &frame)));
             check(world, Program::UplinkOut, uplink, &frame, Ok((NEXT, &frame)));
         }
-        let first_fragment = Frame { fragment: 0x2000, ..syn("192.0.2.2:30080") };
-        let dropped = [
-            (first_fragment, DropReason::FragmentUnknown),
-            (syn("192.0.2.2:30081"), DropReason::NoRoute),
-            (syn("192.0.2.2:30082"), DropReason::NoBackend),
-        ];
-        for (frame, reason) in dropped {
-            check(world, Program::UplinkIn, uplink, &frame.bytes(), Err(reason));
-        }
+        check(world, Program::UplinkIn, uplink, &syn("192.0.2.2:30081").bytes(), Err(DropReason::NoRoute));
+        // A service without backends refuses at once: the frame is turned into a reset.
+        let refused = syn("192.0.2.2:30082");
+        let reset = answered(world, uplink, &refused.bytes(), DropReason::NoBackend);
+        let ack = (refused.seq + 1).to_be_bytes();
+        assert_eq!((&reset[26..34], &reset[42..46], reset[47]), (&[192, 0, 2, 2, 192, 0, 2, 1][..], &ack[..], 0x14));
         // One client port, two node ports, one backend: the second is refused as
         // long as the first lives.
         let there = syn("192.0.2.2:30080").dst("10.1.0.2:8080").macs(MAC_B[0], MAC_B[1]).bytes();

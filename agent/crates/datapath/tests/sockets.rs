@@ -334,12 +334,12 @@ fn opening_again_keeps_everything() {
         world.datapath().detach_pod(b.host).unwrap();
         world.datapath().forget_pod_counters(b.host).unwrap();
         assert_eq!(world.datapath().attached_pods().unwrap(), [a.host].into());
-        // Told of no cgroup any more, it lets sockets alone.
+        // Told of no cgroup any more, it lets sockets alone and translates their packets.
+        let sockets = world.translated_sockets();
         world.config.cgroup = None;
         world.open();
-        let limit = std::time::Duration::from_millis(100);
-        let addr = "10.96.0.1:80".parse().unwrap();
-        a.ns.run(|| TcpStream::connect_timeout(&addr, limit).unwrap_err());
+        talk_tcp(&a.ns, "10.96.0.1:80");
+        assert_eq!((connections(world, 1, 1), world.translated_sockets()), (4, sockets));
     });
 }
 
