@@ -54,7 +54,27 @@ pub fn end(addr: Ip, port: u16) -> End {
     End { addr: addr.bytes(), port: port.to_ne_bytes(), pad: [0; 2] }
 }
 
-/// Seconds of the monotonic clock, to the last backend: u32, flags: u32, isn: u32) -> Flow {
+/// Seconds of the monotonic clock, to the last tick: cheap enough for each packet.
+#[inline(always)]
+pub fn now_s() -> u32 {
+    // SAFETY: takes and touches nothing.
+    (unsafe { bpf_ktime_get_coarse_ns() } / NANOSECONDS) as u32
+}
+
+#[inline(always)]
+pub fn initiator_bit(src_hi: bool) -> u32 {
+    if src_hi { FlowFlags::INITIATOR_HI } else { 0 }
+}
+
+#[inline(always)]
+pub fn find(key: &Key) -> Option<&'static mut Flow> {
+    // SAFETY: a map value lives while the program runs. Other CPUs may write the
+    // same flow; every field is read and written as one word.
+    FLOWS.get_ptr_mut(&key.0).map(|flow| unsafe { &mut *flow })
+}
+
+#[inline(always)]
+pub fn plain(service: u32, backend: u32, flags: u32, isn: u32) -> Flow {
     Flow { service, backend, flags, isn, seen_s: now_s(), nat: NO_END, snat: NO_END }
 }
 
