@@ -66,6 +66,8 @@ pub enum Request {
     Services,
     /// [`Response::HostPorts`].
     HostPorts,
+    /// [`Response::Tables`].
+    Tables,
     /// [`Response::Counters`].
     Counters {
         /// Only this pod's.
@@ -126,6 +128,8 @@ pub enum Response {
     Services(Vec<ServiceView>),
     /// Ports of the node that lead to pods.
     HostPorts(Vec<HostPortView>),
+    /// Tables of the eBPF programs.
+    Tables(Vec<TableView>),
     /// Counters.
     Counters(CountersView),
     /// It could not be done.
@@ -456,6 +460,21 @@ pub struct HostPortView {
     pub target: String,
     /// Who has this port instead: a Service, or `Pod namespace/name`.
     pub taken_by: Option<String>,
+}
+
+/// One table of the eBPF programs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableView {
+    /// Name of the map.
+    pub map: String,
+    /// Entries that it holds.
+    pub entries: u32,
+    /// Entries that it has room for.
+    pub max_entries: u32,
+    /// What the programs could not put into it since it was made.
+    pub failed_inserts: u64,
+    /// What it is for.
+    pub purpose: String,
 }
 
 /// Packets and bytes one way.

@@ -119,6 +119,12 @@ async fn answer(node: &Arc<Node>, request: Request) -> Result<Response, ErrorVie
             Response::Images(loaded)
         }
         Request::Services => Response::Services(node.services.views()),
+        Request::Tables => {
+            let datapath = Arc::clone(&node.datapath);
+            let views = tokio::task::spawn_blocking(move || crate::upkeep::table_views(&datapath)).await;
+            let views = views.map_err(|error| failed(error.to_string()))?;
+            Response::Tables(views.map_err(|error| failed(crate::pod::chain(&error)))?)
+        }
         Request::HostPorts => Response::HostPorts(node.services.host_ports()),
         Request::Counters { pod } => {
             let only = pod.map(|pod| find(node, &pod)).transpose()?;

@@ -1,17 +1,25 @@
 //! What the data path needs from time to time: a repair after a failed write, an audit of the
 //! service tables, flows that have ended forgotten, and somebody who says what it had no room for.
 
+mod faults;
+
+use crate::api::TableView;
 use crate::events::NODE;
 use crate::node::Node;
 use crate::pod::chain;
+use faults::FaultWatch;
 use k8s_openapi::api::core::v1::Node as ApiNode;
-use orlop_datapath::Datapath;
+use orlop_datapath::{Datapath, Fault, TableUse};
 use orlop_ebpf_abi::MAPS;
-use orlop_model::EventKind;
+use orlop_kernel::Netns;
+use orlop_model::{EventKind, Protocol};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
+/// How often the programs' faults are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Says which zone a node is in (KEP-2433).
 const ZONE: &str = "topology.kubernetes.io/zone";
 /// After a write failed the tables are repaired so much later, at first and at most: reading them
@@ -22,6 +30,8 @@ const REPAIR_MAX: Duration = Duration::from_secs(30);
 /// Begins all of it, for ever.
 pub(crate) fn begin(node: &Arc<Node>) {
     tokio::spawn(repair(Arc::clone(node)));
+    tokio::spawn(bury(Arc::clone(node)));
+    tokio::spawn(watch_faults(Arc::clone(node)));
     if let Some(cluster) = &node.cluster {
         tokio::spawn(follow_zone(Arc::clone(node), cluster.registered.subscribe()));
     }
@@ -79,13 +89,89 @@ async fn audit(node: Arc<Node>, interval: Duration) {
     }
 }
 
+/// Ends the connected UDP sockets whose backend answers no more: they would never hear of it.
+async fn bury(node: Arc<Node>) {
+    loop {
+        let dead: Vec<SocketAddr> = node.services.died().await.into_iter().collect();
+        let burying = Arc::clone(&node);
+        let work = move || burying.datapath.destroy_sockets(Protocol::Udp, &dead, &namespaces(&burying));
+        match tokio::task::spawn_blocking(work).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(sockets)) => tracing::info!(sockets, "UDP sockets of backends that are gone were ended"),
+            Ok(Err(error)) => tracing::warn!(err = %chain(&error), "UDP sockets of backends that are gone stay"),
+            Err(error) => tracing::error!(err = %error, "ending UDP sockets broke off"),
+        }
+    }
+}
+
+/// The network namespaces of the node and of its pods.
+fn namespaces(node: &Node) -> Vec<Netns> {
+    let pods = node.pods.snapshots().into_iter().filter(|pod| !pod.want.host_network);
+    // A pod that is just ending has no sockets left.
+    let of_pods = pods.filter_map(|pod| Netns::open(&node.config.pod_run(pod.want.uid.as_str()).join("ns/net")).ok());
+    Netns::current().into_iter().chain(of_pods).collect()
+}
+
+/// Tells of what the programs had no room for.
+async fn watch_faults(node: Arc<Node>) {
+    let mut watch = FaultWatch::default();
+    loop {
+        let looking = Arc::clone(&node);
+        let found = tokio::task::spawn_blocking(move || look_for_faults(watch, &looking)).await;
+        match found {
+            Ok(back) => watch = back,
+            Err(error) => {
+                tracing::error!(err = %error, "looking for faults broke off");
+                watch = FaultWatch::default();
+            }
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn look_for_faults(mut watch: FaultWatch, node: &Node) -> FaultWatch {
+    let counts = match node.datapath.faults() {
+        Ok(counts) => counts,
+        Err(error) => {
+            tracing::warn!(err = %chain(&error), "faults are not counted");
+            return watch;
+        }
+    };
+    let news = watch.look(&counts, Instant::now());
+    if !news.is_empty() {
+        let tables = node.datapath.table_use().unwrap_or_default();
+        let ports = node.config.services.snat_ports;
+        let ports = format!("{}-{}", ports.first, ports.last);
+        for (fault, times) in news {
+            let (reason, message) = faults::words(fault, times, &tables, &ports);
+            node.events.record(NODE, EventKind::Warning, reason, message);
+        }
+    }
+    watch
+}
+
 /// That a map is full, and how it is given more room.
 pub(crate) fn more_room(datapath: &Datapath, map: &str) -> String {
-    let _ = datapath;
-    let entries = MAPS.iter().find(|spec| spec.name == map).map_or(0, |spec| spec.entries);
-    format!(
-        "the eBPF map {map} is full with {entries} entries: give it more with `mapEntries: {{{map}: {}}}` in \
-         OrlopConfiguration, which counts when the map is made anew, after a reboot or `orlop reset`",
-        entries.saturating_mul(2)
-    )
+    faults::more_room(map, &datapath.table_use().unwrap_or_default())
+}
+
+/// All tables of the programs: how full they are, and what did not go in.
+///
+/// # Errors
+/// A map that cannot be read.
+pub(crate) fn table_views(datapath: &Datapath) -> Result<Vec<TableView>, orlop_datapath::Error> {
+    let faults = datapath.faults()?;
+    let failed = |map: &str| {
+        let of_map = Fault::ALL.iter().filter(|(fault, name)| *name == map && *fault != Fault::SnatPorts);
+        of_map.flat_map(|(fault, _)| faults.iter().filter(move |(one, _)| one == fault)).map(|(_, count)| count).sum()
+    };
+    let purpose = |map: &str| MAPS.iter().find(|spec| spec.name == map).map_or("", |spec| spec.purpose);
+    let view = |table: TableUse| TableView {
+        map: table.name.to_owned(),
+        entries: table.entries,
+        max_entries: table.max_entries,
+        failed_inserts: failed(table.name),
+        purpose: purpose(table.name).to_owned(),
+    };
+    Ok(datapath.table_use()?.into_iter().map(view).collect())
 }

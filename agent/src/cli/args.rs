@@ -21,6 +21,7 @@ fn top_help() -> String {
   orlop exec -it web -- sh                a shell in it
   orlop services                          frontends, backends, states
   orlop counters web                      packets, bytes, drops
+  orlop tables                            how full the eBPF tables are
   orlop agent --manifests /etc/orlop/manifests
   orlop join 10.0.0.1:6443 --token …      make this machine a node of a cluster
 
@@ -138,6 +139,13 @@ Ports of the node that lead to a pod (hostPort) come after the Services.")]
   orlop counters prod/web --exact
   orlop counters -o json")]
     Counters(CountersArgs),
+    /// Show how full the tables of the eBPF programs are.
+    #[command(
+        after_help = "FAILED INSERTS is what the programs could not put into a table since it was made. FLOWS, SOCKETS,
+UDP_PEERS, AFFINITY and FRAGMENTS forget what was used least when they are full. More room: mapEntries in
+OrlopConfiguration, which counts when a map is made anew, after a reboot or `orlop reset`."
+    )]
+    Tables(OutputArg),
     /// Show the node: addresses, ranges, trouble with manifests.
     Node(OutputArg),
     /// Print a completion script.

@@ -32,6 +32,7 @@ mod services;
 mod since;
 mod streams;
 mod table;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -86,6 +87,7 @@ fn run(cli: Cli, streams: &Streams) -> Result<u8, CliError> {
         Verb::Pull(args) => pull::run(&client, streams, &args)?,
         Verb::Load(args) => images::load(&client, streams, &args, now)?,
         Verb::Services(args) => services::run(&client, streams, &args, now)?,
+        Verb::Tables(args) => tables::run(&client, streams, &args)?,
         Verb::Counters(args) => counters::run(&client, streams, &args)?,
         Verb::Node(args) => node::run(&client, streams, &args, now)?,
         Verb::Completions { shell } => complete(streams, shell)?,

@@ -3,9 +3,9 @@
 use super::fake::Fake;
 use crate::api::{
     BackendCountersView, BackendView, ClusterView, ConditionView, ContainerView, CountersView, HostPortView, ImageView,
-    NodeView, PodCountersView, PodDetail, PodView, Response, ServicePortView, ServiceView, Traffic,
+    NodeView, PodCountersView, PodDetail, PodView, Response, ServicePortView, ServiceView, TableView, Traffic,
 };
-use crate::cli::{counters, describe, images, node, ps, services};
+use crate::cli::{counters, describe, images, node, ps, services, tables};
 use jiff::{SignedDuration, Timestamp};
 use orlop_model::{Event, EventKind};
 use std::collections::BTreeMap;
@@ -257,6 +257,25 @@ HOST PORT             POD           BACKEND       STATE
 ",
     );
     check(|out| services::host_port_table(&[], out), "");
+}
+
+#[test]
+fn tables_with_their_share() {
+    let table = |map: &str, entries, max_entries, failed_inserts| TableView {
+        map: map.into(),
+        entries,
+        max_entries,
+        failed_inserts,
+        purpose: "What for.".into(),
+    };
+    check(
+        |out| tables::table(&[table("FLOWS", 131_071, 131_072, 7), table("PODS", 0, 4096, 0)], out),
+        "
+MAP     ENTRIES       OF    %   FAILED INSERTS   WHAT IT HOLDS
+FLOWS    131071   131072   99                7   What for.
+PODS          0     4096    0                0   What for.
+",
+    );
 }
 
 fn some_counters() -> CountersView {
