@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod frame;
+pub mod nodes;
 pub mod peers;
 pub mod service;
 
@@ -62,7 +63,7 @@ impl Netns {
         orlop_kernel::Netns::from_fd(self.0.try_clone().unwrap().into()).unwrap()
     }
 
-    fn path(&self) -> String {
+    pub fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
     }
 }
