@@ -78,15 +78,12 @@ impl PeerNetwork {
         let wanted = wanted_peers(own, &seen.links, peers, settings);
         let plan = plan_peers(&wanted, &seen.peers);
         let mut report = PeersReport { steps: plan.actions.len(), problems: plan.problems, ..PeersReport::default() };
-        let tunnels = if plan.actions.is_empty() {
-            seen.peers.tunnels
-        } else {
+        if !plan.actions.is_empty() {
             let mut work = Work::new(self, &mut netlink, &seen.peers);
             work.carry_out(&plan.actions);
             report.problems.append(&mut work.problems);
-            observe(&mut netlink).map_err(reading)?.peers.tunnels
-        };
-        report.tunnels = tunnels.into_iter().map(device).collect();
+        }
+        report.tunnels = tunnels(&mut netlink).map_err(reading)?;
         report.uplinks = seen.links.into_iter().filter(|link| !link.loopback).collect();
         Ok(report)
     }
@@ -96,9 +93,10 @@ impl PeerNetwork {
     /// # Errors
     /// The kernel's tables cannot be read.
     pub fn look(&self) -> Result<PeersReport, CniError> {
-        let seen = observe(&mut self.open()?).map_err(reading)?;
-        let uplinks = seen.links.into_iter().filter(|link| !link.loopback).collect();
-        let tunnels = seen.peers.tunnels.into_iter().map(device).collect();
+        let mut netlink = self.open()?;
+        let (all, addresses) = links(&mut netlink).map_err(reading)?;
+        let uplinks = node_links(all, &addresses).filter(|link| !link.loopback).collect();
+        let tunnels = tunnels(&mut netlink).map_err(reading)?;
         Ok(PeersReport { uplinks, tunnels, ..PeersReport::default() })
     }
 
@@ -129,10 +127,6 @@ fn reading(source: KernelError) -> CniError {
     CniError::Node { what: "read links and routes", source }
 }
 
-fn device((underlay, seen): (Underlay, TunnelSeen)) -> TunnelDevice {
-    TunnelDevice { underlay, index: seen.index, mtu: seen.mtu, addresses: seen.addresses.into_iter().collect() }
-}
-
 fn removed(action: &PeerAction) -> Option<String> {
     match action {
         PeerAction::DeleteTunnel(underlay, _) => Some(format!("link {}", underlay.device())),
@@ -147,9 +141,12 @@ struct Seen {
     peers: PeersObserved,
 }
 
+fn links(netlink: &mut Netlink) -> Result<(Vec<Link>, Vec<Address>), KernelError> {
+    Ok((netlink.links()?, netlink.addresses()?))
+}
+
 fn observe(netlink: &mut Netlink) -> Result<Seen, KernelError> {
-    let addresses = netlink.addresses()?;
-    let all = netlink.links()?;
+    let (all, addresses) = links(netlink)?;
     let mut peers = PeersObserved { routes: netlink.route_entries()?, ..PeersObserved::default() };
     let own: Vec<(Underlay, &Link)> = all.iter().filter_map(|link| Some((tunnel_of(&link.name)?, link))).collect();
     if !own.is_empty() {
@@ -158,23 +155,43 @@ fn observe(netlink: &mut Netlink) -> Result<Seen, KernelError> {
             let vxlan = vxlans.iter().find(|vxlan| vxlan.link.index == link.index);
             let forwarding = if vxlan.is_some() { netlink.fdb(link.index)? } else { Vec::new() };
             let mut seen = tunnel(link, vxlan);
-            let here = addresses.iter().filter(|address| address.link == link.index);
-            seen.addresses = here.map(|address| address.ip).filter(|ip| !is_link_local(*ip)).collect();
+            seen.addresses = addresses_of(link, &addresses).map(|address| address.ip).collect();
             let here = neighbours.iter().filter(|neighbour| neighbour.link == link.index);
             seen.neighbours = here.map(|neighbour| (neighbour.ip, neighbour.mac)).collect();
             seen.forwarding = forwarding.into_iter().map(|entry| (entry.mac, entry.remote)).collect();
             peers.tunnels.insert(underlay, seen);
         }
     }
+    Ok(Seen { links: node_links(all, &addresses).collect(), peers })
+}
+
+fn node_links(all: Vec<Link>, addresses: &[Address]) -> impl Iterator<Item = NodeLink> {
     let links = all.into_iter().filter(|link| tunnel_of(&link.name).is_none() && !is_pods(&link.name));
-    let links = links.filter_map(|link| {
-        let here = addresses.iter().filter(|address| address.link == link.index);
-        let nets = here.filter_map(|address| IpNet::new(address.ip, address.prefix).ok());
-        let addresses: Vec<IpNet> = nets.filter(|net| !is_link_local(net.addr())).collect();
+    links.filter_map(|link| {
+        let here = addresses_of(&link, addresses);
+        let addresses: Vec<IpNet> = here.filter_map(|address| IpNet::new(address.ip, address.prefix).ok()).collect();
         let Link { index, name, mtu, up, loopback, .. } = link;
         (!addresses.is_empty()).then_some(NodeLink { index, name, mtu, up, loopback, addresses })
-    });
-    Ok(Seen { links: links.collect(), peers })
+    })
+}
+
+/// Without the link-local ones, which are the kernel's own: no node is known by one.
+fn addresses_of(link: &Link, all: &[Address]) -> impl Iterator<Item = Address> {
+    all.iter().copied().filter(move |address| address.link == link.index && !is_link_local(address.ip))
+}
+
+/// The tunnels as they are.
+fn tunnels(netlink: &mut Netlink) -> Result<Vec<TunnelDevice>, KernelError> {
+    let (all, addresses) = links(netlink)?;
+    let mut found: Vec<TunnelDevice> = Vec::new();
+    for link in &all {
+        let Some(underlay) = tunnel_of(&link.name) else { continue };
+        let mut own: Vec<IpAddr> = addresses_of(link, &addresses).map(|address| address.ip).collect();
+        own.sort_unstable();
+        found.push(TunnelDevice { underlay, index: link.index, mtu: link.mtu, addresses: own });
+    }
+    found.sort_unstable_by_key(|tunnel| tunnel.underlay);
+    Ok(found)
 }
 
 fn tunnel(link: &Link, vxlan: Option<&Vxlan>) -> TunnelSeen {
@@ -199,7 +216,6 @@ fn is_pods(name: &str) -> bool {
     LinkNames::is_host_side(name) || LinkNames::is_attachment(name)
 }
 
-/// The kernel's own; no node is known by one.
 fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(_) => false,
