@@ -193,7 +193,8 @@ impl Compiler {
         self.changes += 1;
         let old = self.entries.find(name);
         let affected = self.affected(old, lowered.as_ref());
-        let (current, served) = self.current(&affected, lowered.as_ref());
+        let mut places = self.concerned(&affected, lowered.as_ref());
+        let (current, served) = self.current(&affected, &places);
         affected.iter().for_each(|place| self.count(*place, false));
         let mut affected = affected;
         match (old, lowered) {
@@ -219,13 +220,13 @@ impl Compiler {
         let dead =
             served.into_iter().filter(|(place, _)| self.backends.get(*place).is_none_or(|used| used.serving == 0));
         let dead: Vec<SocketAddr> = dead.filter_map(|(_, name)| udp_socket(&name)).collect();
-        let mut wanted = LbTables::default();
-        for &place in &affected {
-            if let Some(entry) = self.entries.get(place) {
-                self.contribute(place, entry, &mut wanted);
+        places.extend(self.targets(&affected));
+        let wanted = self.now(&affected, &mut places);
+        for place in places {
+            if self.backends.get(place).is_some_and(|used| used.all == 0 && used.id != 0) {
+                self.retire(place);
             }
         }
-        self.settle(&current, &mut wanted);
         LbPlan(diff(&current, &wanted).0, dead)
     }
 
@@ -240,43 +241,40 @@ impl Compiler {
         affected
     }
 
-    /// What the maps hold of these entries, and those of the UDP backends in it that
-    /// serve. Backends that others brought into the tables are there for a change too.
-    fn current(&self, affected: &BTreeSet<Place>, lowered: Option<&Lowered>) -> (LbTables, Vec<(Place, BackendName)>) {
-        let mut current = LbTables::default();
-        let names = lowered.iter().flat_map(|lowered| &lowered.groups).flat_map(|group| group.backends.keys());
-        let mut places: BTreeSet<Place> = names.filter_map(|name| self.backends.find(*name)).collect();
-        for entry in affected.iter().filter_map(|place| self.entries.get(*place)) {
-            places.extend(entry.groups.iter().flat_map(|group| &group.targets).map(|target| target.place()));
-        }
-        let mut served = Vec::new();
-        for (place, used) in places.iter().filter_map(|place| Some((*place, self.backends.get(*place)?))) {
-            if used.all > 0 {
-                current.backends.insert(used.id, used.backend());
-            }
-            if used.serving > 0 && udp_socket(&used.name).is_some() {
-                served.push((place, used.name));
-            }
-        }
-        for &place in affected {
-            if let Some(entry) = self.entries.get(place) {
-                self.contribute(place, entry, &mut current);
-            }
-        }
-        (current, served)
+    /// The backends of these entries.
+    fn targets(&self, entries: &BTreeSet<Place>) -> impl Iterator<Item = Place> {
+        let entries = entries.iter().filter_map(|place| self.entries.get(*place));
+        entries.flat_map(|entry| &entry.groups).flat_map(|group| &group.targets).map(|target| target.place())
     }
 
-    /// Backends of the old state that others still use stay; those of nobody go.
-    fn settle(&mut self, current: &LbTables, wanted: &mut LbTables) {
-        for (&id, backend) in &current.backends {
-            let Some(place) = self.backends.find(crate::ids::backend_name(backend)) else { continue };
-            let Some(used) = self.backends.get(place) else { continue };
-            if used.all > 0 {
-                wanted.backends.insert(id, used.backend());
-            } else {
-                self.retire(place);
-            }
+    /// Backends that a change may touch. What others brought into the tables is there
+    /// for it too.
+    fn concerned(&self, affected: &BTreeSet<Place>, lowered: Option<&Lowered>) -> Vec<Place> {
+        let groups = lowered.iter().flat_map(|lowered| &lowered.groups);
+        let named = groups.flat_map(|group| &group.backends).filter_map(|(name, _)| self.backends.find(*name));
+        named.chain(self.targets(affected)).collect()
+    }
+
+    /// What the maps hold of these, and which of the UDP backends among them serve.
+    fn current(&self, affected: &BTreeSet<Place>, places: &[Place]) -> (LbTables, Vec<(Place, BackendName)>) {
+        let mut places = places.to_vec();
+        let current = self.now(affected, &mut places);
+        let used = places.into_iter().filter_map(|place| Some((place, self.backends.get(place)?)));
+        let served = used.filter(|(_, used)| used.serving > 0 && udp_socket(&used.name).is_some());
+        (current, served.map(|(place, used)| (place, used.name)).collect())
+    }
+
+    /// The elements of these entries and backends as they are now. Each backend once.
+    fn now(&self, affected: &BTreeSet<Place>, places: &mut Vec<Place>) -> LbTables {
+        let mut tables = LbTables::default();
+        for (place, entry) in affected.iter().filter_map(|place| Some((*place, self.entries.get(*place)?))) {
+            self.contribute_lists(place, entry, &mut tables);
         }
+        places.sort_unstable();
+        places.dedup();
+        let used = places.iter().filter_map(|place| self.backends.get(*place)).filter(|used| used.all > 0);
+        tables.backends = used.map(|used| (used.id, used.backend())).collect();
+        tables
     }
 
     /// A backend that is in the tables no more: who still names it may show it again,

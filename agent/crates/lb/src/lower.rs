@@ -11,7 +11,7 @@ use crate::{
 use ipnet::IpNet;
 use orlop_ebpf_abi::{Addr, FrontendFlags, FrontendKey};
 use orlop_model::Protocol;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// A Service port in one family, or a host port: its frontends share one list of slots.
@@ -22,8 +22,8 @@ pub(crate) struct Group {
     pub family: IpFamily,
     /// Frontends and their flags.
     pub frontends: Vec<(FrontendKey, u32)>,
-    /// All backends, and what each is for.
-    pub backends: BTreeMap<BackendName, Use>,
+    /// All backends in the order of names, and what each is for.
+    pub backends: Vec<(BackendName, Use)>,
     pub affinity_s: u32,
     /// Some frontend is open outside the cluster.
     pub outside: bool,
@@ -150,21 +150,19 @@ pub(crate) fn targets<'a>(
     endpoints: &'a [Endpoint],
     local: bool,
 ) -> Vec<(BackendName, &'a Endpoint, Part)> {
-    let mut best: BTreeMap<BackendName, &Endpoint> = BTreeMap::new();
-    for endpoint in endpoints.iter().filter(|endpoint| IpFamily::of(endpoint.addr) == family) {
-        let Some(target) = endpoint.target(port) else { continue };
-        let name = (addr_bytes(endpoint.addr), port_bytes(target), port.protocol.number());
-        let known = best.entry(name).or_insert(endpoint);
-        if quality(endpoint) < quality(known) {
-            *known = endpoint;
-        }
-    }
-    let parts = categorize(&best.values().copied().collect::<Vec<_>>());
-    let parts = parts.into_iter().map(|part| Part { local: part.local && local, ..part });
+    let named = endpoints.iter().filter(|endpoint| IpFamily::of(endpoint.addr) == family).filter_map(|endpoint| {
+        let target = endpoint.target(port)?;
+        Some(((addr_bytes(endpoint.addr), port_bytes(target), port.protocol.number()), endpoint))
+    });
+    let mut best: Vec<(BackendName, &Endpoint)> = named.collect();
+    best.sort_by(|(a, one), (b, other)| a.cmp(b).then_with(|| quality(one).cmp(&quality(other))));
+    best.dedup_by_key(|(name, _)| *name);
+    let all: Vec<&Endpoint> = best.iter().map(|(_, endpoint)| *endpoint).collect();
+    let parts = categorize(&all).into_iter().map(|part| Part { local: part.local && local, ..part });
     best.into_iter().zip(parts).map(|((name, endpoint), part)| (name, endpoint, part)).collect()
 }
 
-fn backends(port: &ServicePort, family: IpFamily, endpoints: &[Endpoint], local: bool) -> BTreeMap<BackendName, Use> {
+fn backends(port: &ServicePort, family: IpFamily, endpoints: &[Endpoint], local: bool) -> Vec<(BackendName, Use)> {
     let targets = targets(port, family, endpoints, local).into_iter();
     targets.map(|(name, one, part)| (name, Use { part, serving: one.ready || one.serving })).collect()
 }
@@ -187,7 +185,7 @@ pub(crate) fn host_groups(pod: &HostPorts) -> Vec<Group> {
                 protocol: port.protocol,
                 family,
                 frontends: vec![(key, FrontendFlags::HOST_PORT)],
-                backends: BTreeMap::from([(name, Use { part, serving: true })]),
+                backends: vec![(name, Use { part, serving: true })],
                 affinity_s: 0,
                 outside: false,
                 ranges: Vec::new(),

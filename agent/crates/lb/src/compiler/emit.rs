@@ -122,12 +122,18 @@ impl Compiler {
 
     /// Adds an entry's elements to tables.
     pub(super) fn contribute(&self, place: Place, entry: &Entry, tables: &mut LbTables) {
+        self.contribute_lists(place, entry, tables);
+        let targets = entry.groups.iter().filter(|group| group.id != 0).flat_map(|group| &group.targets);
+        let used = targets.filter_map(|target| self.backends.get(target.place()));
+        tables.backends.extend(used.map(|used| (used.id, used.backend())));
+    }
+
+    /// The same without the backends.
+    pub(super) fn contribute_lists(&self, place: Place, entry: &Entry, tables: &mut LbTables) {
         for group in entry.groups.iter().filter(|group| group.id != 0) {
             let list = self.list(group);
             let won = group.frontends.iter().filter(|frontend| self.has(place, frontend));
             tables.frontends.extend(won.map(|&(key, flags)| (key, Frontend { flags, ..list.frontend })));
-            let used = group.targets.iter().filter_map(|target| self.backends.get(target.place()));
-            tables.backends.extend(used.map(|used| (used.id, used.backend())));
             tables.slots.extend(blocks(group.id, group.epoch, &list.slots));
             tables.source_ranges.extend(range_keys(group));
         }
