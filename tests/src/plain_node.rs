@@ -39,7 +39,7 @@ impl PlainNode {
             });
         }
         node.run(|| {
-            fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("forward packets");
+            forward();
             ip(&format!("route add default via {}", Role::Outside.address()));
         });
         outside.run(|| ip(&format!("route add {pod_cidr} via {}", Role::Node.address())));
@@ -69,8 +69,13 @@ impl PlainNode {
     }
 }
 
+/// As every node does.
+pub(crate) fn forward() {
+    fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("forward packets");
+}
+
 /// Neighbours are permanent on both sides, so no ARP is sent while something is measured.
-fn pod(node: &Namespaces, number: usize, address: &str) -> Namespaces {
+pub(crate) fn pod(node: &Namespaces, number: usize, address: &str) -> Namespaces {
     let pod = Namespaces::network();
     let (host, host_mac, pod_mac) = (format!("pod{number}"), mac(0, number), mac(1, number));
     node.link_to(&host, &pod, "eth0");

@@ -31,7 +31,7 @@ struct Bench {
 }
 
 /// All benches, in the order in which they run.
-const BENCHES: [Bench; 6] = [
+const BENCHES: [Bench; 7] = [
     Bench { name: "pod-start", about: "one pod at a time, against `crun run` of the same bundle", run: pod_start::run },
     Bench { name: "pod-burst", about: "50 pods at once", run: pod_burst::run },
     Bench { name: "memory", about: "of a pod's monitor and of the agent", run: memory::run },
@@ -39,6 +39,11 @@ const BENCHES: [Bench; 6] = [
         name: "services",
         about: "a pod behind a Service, against kube-proxy's rules and the pod itself",
         run: services::run,
+    },
+    Bench {
+        name: "remote",
+        about: "NodePorts whose backend is on another node, against kube-proxy's rules",
+        run: services::run_remote,
     },
     Bench { name: "cluster", about: "from binding to Running at an API server; 100,000 endpoints", run: cluster::run },
     Bench {

@@ -84,6 +84,12 @@ impl Worker {
         Self { child, stdin, lines }
     }
 
+    /// Whether a connect succeeds; one that does not is the end of this worker.
+    pub fn reaches(&mut self, to: SocketAddrV4) -> bool {
+        let asked = self.stdin.write_all(Order::Connect(1).line(to).as_bytes()).is_ok();
+        asked && self.lines.next().and_then(Result::ok).is_some_and(|line| !line.is_empty())
+    }
+
     /// Carries out an order for the contestant of this name; the numbers are those that [`Order`] says.
     ///
     /// # Panics

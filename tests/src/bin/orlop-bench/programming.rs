@@ -36,6 +36,12 @@ const PORT: u16 = 80;
 
 pub fn run(effort: &Effort, report: &mut Report) {
     let changes = if effort.quick { 50 } else { 500 };
+    if !effort.sizes.is_empty() {
+        for &services in &effort.sizes {
+            size(&Size { services, endpoints: 10, changes }, report);
+        }
+        return;
+    }
     let few = size(&Size { services: 1_000, endpoints: 10, changes }, report);
     let many = size(&Size { services: 10_000, endpoints: 10, changes }, report);
     if let (Some(few), Some(many)) = (few, many) {

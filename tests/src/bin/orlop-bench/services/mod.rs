@@ -2,8 +2,11 @@
 //! and NodePorts from outside, with ever more Services.
 
 mod fleet;
+mod remote;
 mod turns;
 mod worlds;
+
+pub use remote::run as run_remote;
 
 use crate::Effort;
 use crate::clock::load;
@@ -42,7 +45,7 @@ pub fn run(effort: &Effort, report: &mut Report) {
             Err(problem) => report.missing(&format!("services/{size}"), &problem),
         }
     }
-    if let (Some(first), Some(last)) = (ratios.first(), ratios.last()) {
+    if let [first, .., last] = ratios.as_slice() {
         report.add(
             Figure::new("services/flat/orlop-connect-ratio", *last, "")
                 .against("1 Service", *first)

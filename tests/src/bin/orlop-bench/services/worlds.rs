@@ -5,7 +5,7 @@ use super::fleet::{Fleet, PORT};
 use crate::memory::rss_mib;
 use crate::pinned::Frontends;
 use crate::probe::{self, PROGRAM, Server, Worker};
-use crate::rules::{iptables, nftables};
+use crate::rules::{ClusterNet, ServicePort, iptables, nftables};
 use crate::{clock, node};
 use orlop_tests::{PlainNode, Role, World, labelled_pod, object};
 use std::fmt::Write as _;
@@ -73,15 +73,24 @@ impl Rules {
     /// A node with these rules, and how long the full sync took.
     pub fn node(self, fleet: &Fleet, limit: Duration) -> Result<(Plain, Duration), String> {
         let plain = Plain::new();
-        let (program, arguments, text) = match self {
-            Self::IptablesNft => ("iptables-nft-restore", &[][..], iptables::restore(&fleet.services, &fleet.net)),
-            Self::IptablesLegacy => {
-                ("iptables-legacy-restore", &[][..], iptables::restore(&fleet.services, &fleet.net))
-            }
-            Self::Nftables => ("nft", &["-f", "-"][..], nftables::transaction(&fleet.services, &fleet.net)),
-        };
-        let took = feed(plain.node.node_command(program).args(arguments), &text, limit)?;
+        let took = self.load(|program| plain.node.node_command(program), (&fleet.services, &fleet.net), limit)?;
         Ok((plain, took))
+    }
+
+    /// Loads them where `command` runs its programs.
+    pub fn load(
+        self,
+        command: impl Fn(&str) -> Command,
+        (services, net): (&[ServicePort], &ClusterNet),
+        limit: Duration,
+    ) -> Result<Duration, String> {
+        match self {
+            Self::IptablesNft => feed(&mut command("iptables-nft-restore"), &iptables::restore(services, net), limit),
+            Self::IptablesLegacy => {
+                feed(&mut command("iptables-legacy-restore"), &iptables::restore(services, net), limit)
+            }
+            Self::Nftables => feed(command("nft").args(["-f", "-"]), &nftables::transaction(services, net), limit),
+        }
     }
 }
 
