@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 use world::nodes::{Cluster, Way};
-use world::peers::{ask_udp, serve_tcp, serve_udp, talk_tcp, udp_socket};
+use world::peers::{ask_udp, fetch, pings, serve_tcp, serve_udp, talk_tcp, udp_socket};
 use world::service::Service;
 use world::{Netns, World};
 
@@ -147,5 +147,117 @@ fn a_service_without_backends_refuses_clients_outside_at_once() {
         });
         assert_eq!(err.kind(), ErrorKind::ConnectionRefused);
         assert_eq!(cluster.node(1).uplink_counters().drops_from[&DropReason::NoBackend], 4);
+    });
+}
+
+#[test]
+fn pods_leave_the_cluster_with_the_nodes_address() {
+    World::run("masquerade", |world| {
+        let cluster = Cluster::new(world, 2, Way::Direct);
+        let (a, b) = (cluster.node(1).pod(1), cluster.node(2).pod(2));
+        for addr in ["198.51.100.1:8080", "[2001:db8:c::1]:8080"] {
+            serve_tcp(&cluster.client, addr, "outside");
+            serve_udp(&cluster.client, addr, "outside");
+        }
+        for addr in ["10.1.2.2:8080", "[fd01:2::2]:8080"] {
+            serve_tcp(&b, addr, "b");
+        }
+        // Inside, a pod is known by its own address.
+        assert_eq!(talk_tcp(&a, "10.1.2.2:8080").greeting, "b 10.1.1.1");
+        assert_eq!(talk_tcp(&a, "[fd01:2::2]:8080").greeting, "b fd01:1::1");
+        for _ in 0..3 {
+            assert_eq!(talk_tcp(&a, "198.51.100.1:8080").greeting, "outside 192.0.2.11");
+            assert_eq!(talk_tcp(&a, "[2001:db8:c::1]:8080").greeting, "outside 2001:db8::1");
+        }
+        a.run(|| {
+            for (bind, addr) in [("0.0.0.0:0", "198.51.100.1:8080"), ("[::]:0", "[2001:db8:c::1]:8080")] {
+                let socket = udp_socket(bind);
+                // The second is sent, and answered, in fragments.
+                for question in ["question".to_owned(), "long ".repeat(380)] {
+                    let (answer, from) = ask_udp(&socket, addr, &question);
+                    assert_eq!((answer, from.to_string().as_str()), (format!("outside {question}"), addr));
+                }
+            }
+        });
+        for addr in CLIENT {
+            assert!(pings(&a, addr, 56), "{addr}");
+            assert!(pings(&a, addr, 3000), "{addr} in fragments");
+        }
+        // Replies of flows that were opened from outside keep the pod's address.
+        cluster.route("10.1.2.0/24", 2);
+        assert_eq!(talk_tcp(&cluster.client, "10.1.2.2:8080").greeting, "b 198.51.100.1");
+        assert!(pings(&cluster.client, "10.1.2.2", 56));
+        for node in &cluster.nodes {
+            let counters = node.uplink_counters();
+            assert!(counters.drops_from.is_empty() && counters.drops_to.is_empty(), "{}: {counters:?}", node.number);
+        }
+    });
+}
+
+/// The client takes 1,500 bytes, the link to it 1,300: senders have to be told, through
+/// the translation.
+fn learns_the_path(flags: u32, addrs: [&'static str; 2]) {
+    World::run("pmtu", move |world| {
+        let cluster = Cluster::new(world, 2, Way::Direct);
+        let pod = backend(&cluster);
+        cluster.router.run(|| world::ip("link set client mtu 1300"));
+        cluster.serve(|node| services(node, flags));
+        for addr in addrs {
+            fetch(&cluster.client, addr, 100_000);
+        }
+        let cached = pod.run(|| {
+            let show = |family: &str| {
+                let output =
+                    std::process::Command::new("ip").args([family, "route", "show", "cache"]).output().unwrap();
+                String::from_utf8(output.stdout).unwrap()
+            };
+            [show("-4"), show("-6")].concat()
+        });
+        assert!(cached.contains("mtu 1300"), "{cached}");
+    });
+}
+
+#[test]
+fn path_mtu_reaches_the_backend_of_another_node() {
+    learns_the_path(0, ["192.0.2.11:30080", "[2001:db8::1]:30080"]);
+}
+
+#[test]
+fn path_mtu_reaches_a_backend_that_answers_directly() {
+    learns_the_path(FrontendFlags::DSR, ["192.0.2.11:30080", "[2001:db8::1]:30080"]);
+}
+
+#[test]
+fn path_mtu_reaches_a_backend_of_the_same_node() {
+    learns_the_path(0, ["192.0.2.12:30080", "[2001:db8::2]:30080"]);
+}
+
+#[test]
+fn path_mtu_reaches_a_masqueraded_pod() {
+    World::run("masquerade-pmtu", |world| {
+        let cluster = Cluster::new(world, 1, Way::Direct);
+        let pod = cluster.node(1).pod(1);
+        // The router's own link to the node is wide, the one behind it is not.
+        cluster.router.run(|| world::ip("link set client mtu 1300"));
+        for addr in ["198.51.100.1:8080", "[2001:db8:c::1]:8080"] {
+            serve_tcp(&cluster.client, addr, "outside");
+            fetch(&pod, addr, 100_000);
+        }
+    });
+}
+
+#[test]
+fn large_datagrams_cross_a_node_port_in_fragments() {
+    World::run("fragments", |world| {
+        let cluster = Cluster::new(world, 2, Way::Direct);
+        let _pod = backend(&cluster);
+        cluster.serve(|node| services(node, 0));
+        let question = "long ".repeat(380);
+        for (bind, addr) in [("0.0.0.0:0", "192.0.2.11:30080"), ("[::]:0", "[2001:db8::1]:30080")] {
+            cluster.client.run(|| {
+                let (answer, from) = ask_udp(&udp_socket(bind), addr, &question);
+                assert_eq!((answer, from.to_string().as_str()), (format!("b {question}"), addr));
+            });
+        }
     });
 }

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::FromRawFd;
 use std::time::{Duration, Instant};
 
 use super::Netns;
@@ -94,4 +95,54 @@ pub fn eventually<T: PartialEq + std::fmt::Debug>(what: &str, mut found: impl Fn
         assert!(start.elapsed() < LIMIT, "{what}: {left:?} is not {right:?}");
         std::thread::yield_now();
     }
+}
+
+/// A connection in `ns` whose greeting was read.
+fn greeted(addr: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect_timeout(&addr, LIMIT).unwrap_or_else(|err| panic!("{addr}: {err}"));
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.set_write_timeout(Some(LIMIT)).unwrap();
+    let mut byte = [0];
+    while byte != *b"\n" {
+        stream.read_exact(&mut byte).unwrap();
+    }
+    stream
+}
+
+/// Has this many bytes echoed, which all have to come back.
+pub fn fetch(ns: &Netns, addr: &str, bytes: usize) {
+    let addr: SocketAddr = addr.parse().unwrap();
+    ns.run(move || {
+        let mut stream = greeted(addr);
+        let mut reader = stream.try_clone().unwrap();
+        let echo = std::thread::spawn(move || {
+            let mut echo = vec![0; bytes];
+            reader.read_exact(&mut echo).map(|()| echo)
+        });
+        stream.write_all(&vec![7; bytes]).unwrap();
+        assert_eq!(echo.join().unwrap().unwrap(), vec![7; bytes]);
+    });
+}
+
+/// Asks for an echo of this many bytes once, from `ns`: was it answered, whole?
+pub fn pings(ns: &Netns, addr: &str, bytes: usize) -> bool {
+    let addr: IpAddr = addr.parse().unwrap();
+    ns.run(move || {
+        std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").unwrap();
+        let (family, protocol, kind) = match addr {
+            IpAddr::V4(_) => (libc::AF_INET, libc::IPPROTO_ICMP, 8),
+            IpAddr::V6(_) => (libc::AF_INET6, libc::IPPROTO_ICMPV6, 128),
+        };
+        // SAFETY: takes numbers and gives a descriptor, which is checked and owned by nobody else.
+        let socket = unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, protocol) };
+        assert!(socket >= 0, "{}", std::io::Error::last_os_error());
+        // SAFETY: as above. A ping socket sends and receives as a datagram socket does.
+        let socket = unsafe { UdpSocket::from_raw_fd(socket) };
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
+        // Type, code, checksum, identifier (the kernel's), sequence number.
+        let question = [&[kind, 0, 0, 0, 0, 0, 0, 1][..], &vec![7; bytes]].concat();
+        socket.send_to(&question, SocketAddr::new(addr, 0)).unwrap();
+        let mut answer = vec![0; 65_536];
+        socket.recv_from(&mut answer).is_ok_and(|(len, from)| from.ip() == addr && answer[8..len] == question[8..])
+    })
 }
