@@ -1,6 +1,7 @@
 //! Pods across nodes: two or three agents of one cluster, on one link or with a router between.
 
 use nix::sys::socket::{setsockopt, sockopt};
+use orlop_apiserver::{Fault, Request, Status};
 use orlop_tests::{Families, NodeAt, Nodes, Place};
 use serde_json::json;
 use std::net::UdpSocket;
@@ -296,4 +297,31 @@ fn always_through_the_tunnel_where_the_configuration_says_so() {
     check_both_ways(&nodes, [&["10.244.1.0"], &["10.244.2.0"]]);
     let link = ip(&nodes, "n1", "-d link show orlop-vxlan");
     assert!(link.contains("vxlan id 7 ") && link.contains("dstport 4789"), "{link}");
+}
+
+#[test]
+fn a_node_that_may_not_see_the_others_says_how_to_allow_it() {
+    let nodes = Nodes::new(&[NodeAt::number(1), NodeAt::number(2).on_segment(1)]);
+    wait_route(&nodes, "n1", "10.244.2.0/24", "dev orlop-vxlan");
+    // As the Node authorizer does since v1.32, until the node's group is bound to kube-proxy's role.
+    let status = || Status::new(403, "Forbidden", "nodes is forbidden: User cannot list resource \"nodes\"");
+    let all = |request: &Request| {
+        request.resource == "nodes" && request.name.is_empty() && ["list", "watch"].contains(&&*request.verb)
+    };
+    let rule = nodes.server.faults().add(Fault::Refuse(status()), None, all);
+    nodes.server.faults().close_connections();
+    nodes.wait_until("n1 says what to do", || {
+        let said = nodes["n1"].orlop(&["node"]).stdout;
+        (said.contains("pods of other nodes are not reached") && said.contains("--clusterrole=system:node-proxier"))
+            .then_some(())
+    });
+    // What it knew stays.
+    wait_route(&nodes, "n1", "10.244.2.0/24", "dev orlop-vxlan");
+    let node = json!({
+        "metadata": {"name": "n9"}, "spec": {"podCIDR": "10.244.9.0/24", "podCIDRs": ["10.244.9.0/24"]},
+        "status": {"addresses": [{"type": "InternalIP", "address": "10.99.0.9"}]},
+    });
+    nodes.server.create("nodes", node).expect("the Node");
+    assert!(nodes.server.faults().remove(rule) > 0);
+    wait_route(&nodes, "n1", "10.244.9.0/24", "via 10.99.0.9 dev up0");
 }
