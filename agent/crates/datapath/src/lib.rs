@@ -16,6 +16,7 @@
 
 mod attach;
 mod bandwidth;
+mod conntrack;
 mod counters;
 mod destroy;
 mod error;
@@ -34,6 +35,7 @@ mod timing;
 mod walk;
 mod xdp;
 
+pub use conntrack::{CollectReport, FlowEntry, FlowKind, monotonic_s};
 pub use counters::{PodCounters, ServiceBackend, ServiceCounters};
 pub use error::Error;
 pub use faults::TableUse;

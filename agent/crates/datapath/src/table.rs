@@ -1,8 +1,8 @@
 //! A map with its key and value types.
 
 use orlop_ebpf_abi::{
-    Backend, Device, DeviceCounters, Frontend, FrontendKey, LocalPod, MAPS, MapSpec, NetworkKey, ServiceCounterKey,
-    ServiceCounters, Settings, SlotBlock, SlotKey, SocketService, SourceRangeKey,
+    Backend, Device, DeviceCounters, Flow, FlowKey, Frontend, FrontendKey, LocalPod, MAPS, MapSpec, NetworkKey,
+    ServiceCounterKey, ServiceCounters, Settings, SlotBlock, SlotKey, SocketService, SourceRangeKey,
 };
 use std::io;
 use std::marker::PhantomData;
@@ -33,6 +33,8 @@ plain!(
     Backend,
     Device,
     DeviceCounters,
+    Flow,
+    FlowKey,
     Frontend,
     FrontendKey,
     LocalPod,
@@ -136,11 +138,20 @@ impl<K: Plain, V: Plain> Table<K, V> {
 
     /// All elements. Those that come or go meanwhile may be missing.
     pub fn entries(&self) -> Result<Vec<(K, V)>, Error> {
+        let mut entries = Vec::new();
+        self.each_entry(|key, value| {
+            entries.push((key, value));
+            Ok(())
+        })?;
+        Ok(entries)
+    }
+
+    /// Meets every element in turn, some thousands in memory at a time; as [`entries`](Self::entries).
+    pub fn each_entry(&self, mut meet: impl FnMut(K, V) -> Result<(), Error>) -> Result<(), Error> {
         let info = sys::map_info(self.fd.as_fd()).map_err(self.failed("read"))?;
         let count = info.max_entries.min(BATCH_ENTRIES);
         let mut keys = vec![std::mem::MaybeUninit::<K>::zeroed(); count as usize];
         let mut values = vec![std::mem::MaybeUninit::<V>::zeroed(); count as usize];
-        let mut entries = Vec::new();
         let mut last: Option<sys::Batch> = None;
         for _ in 0..=info.max_entries {
             let mut next = [0; size_of::<sys::Batch>()];
@@ -149,15 +160,17 @@ impl<K: Plain, V: Plain> Table<K, V> {
             let read =
                 unsafe { sys::map_lookup_batch(self.fd.as_fd(), last.as_ref(), &mut next, to_keys, to_values, count) };
             let (read, done) = read.map_err(self.failed("read"))?;
-            let read = keys.iter().zip(&values).take(read as usize);
-            // SAFETY: any pattern is valid (Plain), and so are the zeros that nobody wrote over.
-            entries.extend(read.map(|(key, value)| unsafe { (key.assume_init(), value.assume_init()) }));
+            for (key, value) in keys.iter().zip(&values).take(read as usize) {
+                // SAFETY: any pattern is valid (Plain), and so are the zeros that nobody wrote over.
+                let (key, value) = unsafe { (key.assume_init(), value.assume_init()) };
+                meet(key, value)?;
+            }
             if done {
                 break;
             }
             last = Some(next);
         }
-        Ok(entries)
+        Ok(())
     }
 
     /// The values of all possible CPUs of a per-CPU map.

@@ -3,14 +3,15 @@
 
 mod world;
 
-use orlop_datapath::{Fault, NodeSettings, TableUse};
-use orlop_ebpf_abi::FrontendFlags;
+use orlop_datapath::{Fault, FlowKind, NodeSettings, TableUse, monotonic_s};
+use orlop_ebpf_abi::{FrontendFlags, Timeouts};
 use orlop_model::Protocol::{Tcp, Udp};
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 use world::nodes::{Cluster, Way};
-use world::peers::{ask_udp, serve_tcp, serve_udp, talk_tcp, udp_socket};
+use world::peers::{ask_udp, eventually, serve_tcp, serve_udp, talk_tcp, udp_socket};
 use world::service::Service;
 use world::{Netns, World};
 
@@ -137,6 +138,36 @@ fn flows_live_through_a_new_agent() {
             cluster.nodes.iter_mut().for_each(world::nodes::Node::reopen);
             open.iter_mut().for_each(Open::works);
         }
+    });
+}
+
+#[test]
+fn flows_that_are_over_are_collected_and_living_ones_stay() {
+    World::run("collect", |world| {
+        let cluster = Cluster::new(world, 2, Way::Direct);
+        let (a, b) = (cluster.node(1).pod(1), cluster.node(2).pod(2));
+        serve(&b, "10.1.2.2:8080", "b");
+        serve(&cluster.client, "198.51.100.1:8080", "outside");
+        cluster.serve(|_| vec![Service::new(1, Tcp, "10.96.0.1:80", &[(1, "10.1.2.2:8080")]).node_port(30080)]);
+        let datapath = cluster.node(1).datapath();
+        let mut open = [Open::new(&cluster.client, "192.0.2.11:30080"), Open::new(&a, "198.51.100.1:8080")];
+        for _ in 0..5 {
+            talk_tcp(&cluster.client, "192.0.2.11:30080");
+            talk_tcp(&a, "198.51.100.1:8080");
+        }
+        let now = monotonic_s();
+        let before = datapath.collect_flows(now).unwrap();
+        assert_eq!((before.removed, before.seen, before.snat_in_use), (0, 24, 12));
+        let flows = datapath.flows(now, 100).unwrap();
+        assert_eq!(flows.iter().filter(|flow| flow.kind == FlowKind::Masqueraded && !flow.is_reverse).count(), 6);
+        // Both ends of each closed connection have said so: two minutes later they are forgotten.
+        let later = now + Timeouts::TCP_TIME_WAIT_S + 20;
+        let living: BTreeMap<FlowKind, usize> = [(FlowKind::ServiceSnat, 2), (FlowKind::Masqueraded, 2)].into();
+        eventually("closed flows go", || (datapath.collect_flows(later).unwrap().kept, living.clone()));
+        assert_eq!(datapath.collect_flows(later).unwrap().snat_in_use, 2);
+        open.iter_mut().for_each(Open::works);
+        let last = datapath.collect_flows(now + Timeouts::TCP_ESTABLISHED_S + 20).unwrap();
+        assert_eq!((last.removed, last.kept.len()), (4, 0));
     });
 }
 
