@@ -45,9 +45,19 @@ pub fn kept(question: &mut Question, set: Set) -> u32 {
     let entry = question.affinity.write(Entry::new(service, client, 0, 0));
     // SAFETY: two words are copied.
     let Some(&Affinity { backend, seen_s }) = (unsafe { AFFINITY.get(&entry.key) }) else { return 0 };
-    entry.value.backend = backend;
-    let fresh = flow::now_s().wrapping_sub(seen_s) <= affinity_s;
-    if fresh && service::is_active(&entry.value.backend) && is_listed(question, backend, set) { backend } else { 0 }
+    if flow::now_s().wrapping_sub(seen_s) > affinity_s {
+        return 0;
+    }
+    question.before = backend;
+    if_listed(question, set)
+}
+
+/// The backend that the client has from before, when it takes connections and is one of the
+/// set; 0: it is not.
+#[inline(always)]
+pub fn if_listed(question: &mut Question, set: Set) -> u32 {
+    let backend = question.before;
+    if service::is_active(&question.before) && is_listed(question, backend, set) { backend } else { 0 }
 }
 
 /// Has the backend one of the set's slots? The first 1024 slots are looked through;

@@ -87,12 +87,14 @@ impl Resolved {
 #[repr(C, align(8))]
 pub struct Question {
     key: FrontendKey,
-    backend: u32,
+    /// Backend that the client has from before, and keeps while it is one of the set; 0: none.
+    pub before: u32,
     /// Before the frontend was read.
     generation: MaybeUninit<u64>,
     frontend: MaybeUninit<Frontend>,
     client: MaybeUninit<Client>,
     on_this_node: bool,
+    backend: MaybeUninit<u32>,
     pub slot: MaybeUninit<SlotKey>,
     pub affinity: MaybeUninit<affinity::Entry>,
     pub range: MaybeUninit<ranges::RangeKey>,
@@ -114,7 +116,7 @@ impl Question {
                 pad: 0,
             });
             (&raw mut (*question).on_this_node).write(false);
-            (&raw mut (*question).backend).write(0);
+            (&raw mut (*question).before).write(0);
             place.assume_init_mut()
         }
     }
@@ -303,12 +305,14 @@ pub extern "C" fn service_walk(question: *mut Question) -> u64 {
     if !question.on_this_node && has_memory(question.frontend(), question.client()) {
         id = affinity::kept(question, set);
     }
+    if id == 0 && question.before != 0 {
+        id = affinity::if_listed(question, set);
+    }
     if id == 0 {
         id = slot(question, choice::index(question, set));
     }
-    question.backend = id;
-    let Some(backend) = backend(&question.backend) else { return 0 };
-    let (addr, port) = (Ip::from_bytes(&backend.addr), u16::from_ne_bytes(backend.port));
+    let Some(backend) = backend(question.backend.write(id)) else { return 0 };
+    let (addr, port) = (first_addr(&backend.addr), u16::from_ne_bytes(backend.port));
     let chosen = &mut question.answer().chosen;
     (chosen.addr.0, chosen.addr.1, chosen.port, chosen.backend) = (addr.0, addr.1, port, id);
     choice::mix(choice::mix(addr.0, addr.1), u64::from(id) << 16 | u64::from(port)) | 1
@@ -327,6 +331,15 @@ fn slot(question: &mut Question, index: u32) -> u32 {
 fn backend(id: &u32) -> Option<&'static Backend> {
     // SAFETY: as in `read`.
     unsafe { BACKENDS.get(id) }
+}
+
+/// The address with which a map's value begins. Values stand at multiples of eight bytes, so it is
+/// two loads, where one that may stand anywhere is sixteen.
+#[inline(always)]
+pub fn first_addr(addr: &Addr) -> Ip {
+    let words = ptr::from_ref(addr).cast::<u64>();
+    // SAFETY: sixteen bytes, aligned as said.
+    unsafe { Ip(words.read(), words.add(1).read()) }
 }
 
 /// Does this backend still take new packets of a connectionless flow?

@@ -203,23 +203,30 @@ fn sendmsg(ctx: &SockAddrContext, family: Family) -> i32 {
         return ALLOW;
     }
     let cookie = cookie(ctx);
+    let (service, epoch) = (question.frontend().service, question.frontend().epoch);
     let chosen = match udp::peer(cookie, addr, port, UdpPeerKey::SERVICE) {
-        Some(old) if old.service == question.frontend().service && service::is_active(&old.backend) => Chosen {
-            addr: Ip::from_bytes(&old.addr),
+        // The flow keeps its backend as long as the service has it.
+        Some(old) if old.service == service && old.epoch == epoch && service::is_active(&old.backend) => Chosen {
+            addr: service::first_addr(&old.addr),
             port: u16::from_ne_bytes(old.port),
             service: old.service,
             backend: old.backend,
         },
-        _ => {
+        old => {
+            let before = old.filter(|old| old.service == service).map_or(0, |old| old.backend);
+            question.before = before;
             let fresh = service::choose(question);
             match fresh.kind {
                 Kind::NotAService | Kind::Denied => return ALLOW,
                 Kind::Backend if fits(addr, &fresh.chosen) => {}
                 Kind::Backend | Kind::Refused | Kind::NoLocal => return refuse(fresh.chosen.service),
             }
-            udp::remember(cookie, addr, port, &fresh.chosen);
-            counter::service_connection(fresh.chosen.service, fresh.chosen.backend);
-            fresh.chosen
+            let chosen = fresh.chosen;
+            udp::remember(cookie, addr, port, &chosen, epoch);
+            if chosen.backend != before {
+                counter::service_connection(chosen.service, chosen.backend);
+            }
+            chosen
         }
     };
     note(cookie, UDP, (addr, port), &chosen);
@@ -248,7 +255,7 @@ fn recvmsg(ctx: &SockAddrContext, family: Family) {
     }
     let (addr, port) = read(ctx, family);
     match udp::peer(cookie, addr, port, UdpPeerKey::BACKEND) {
-        Some(peer) => write(ctx, family, Ip::from_bytes(&peer.addr), u16::from_ne_bytes(peer.port)),
+        Some(peer) => write(ctx, family, service::first_addr(&peer.addr), u16::from_ne_bytes(peer.port)),
         None => peer_name(ctx, family),
     }
 }

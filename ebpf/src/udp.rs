@@ -11,24 +11,35 @@ use crate::service::Chosen;
 
 #[inline(always)]
 fn key(cookie: u64, addr: Ip, port: u16, side: u8) -> UdpPeerKey {
-    UdpPeerKey { cookie, addr: addr.bytes(), port: port.to_ne_bytes(), side, pad: [0; 5] }
+    let words = [cookie, addr.0, addr.1, u64::from(port) | u64::from(side) << 16];
+    // SAFETY: four words are the key: cookie, address, port, side and zeros. Made of its fields
+    // the zeros would be a call.
+    unsafe { core::mem::transmute::<[u64; 4], UdpPeerKey>(words) }
 }
 
+/// The other side; it may be forgotten while it is read.
 #[inline(always)]
-pub fn peer(cookie: u64, addr: Ip, port: u16, side: u8) -> Option<UdpPeer> {
-    // SAFETY: a copy of a value that is only ever replaced whole.
-    unsafe { UDP_PEERS.get(key(cookie, addr, port, side)) }.copied()
+pub fn peer(cookie: u64, addr: Ip, port: u16, side: u8) -> Option<&'static UdpPeer> {
+    // SAFETY: the memory stays an element of this table while the program runs.
+    unsafe { UDP_PEERS.get(key(cookie, addr, port, side)) }
 }
 
-/// Remembers both directions.
+/// Remembers both directions. `epoch`: the service's when the backend was one of its.
 #[inline(always)]
-pub fn remember(cookie: u64, addr: Ip, port: u16, chosen: &Chosen) {
+pub fn remember(cookie: u64, addr: Ip, port: u16, chosen: &Chosen, epoch: u32) {
     let Chosen { service, backend, .. } = *chosen;
-    let there =
-        UdpPeer { addr: chosen.addr.bytes(), port: chosen.port.to_ne_bytes(), pad: [0; 2], service, backend, pad2: 0 };
-    let forth = UDP_PEERS.insert(key(cookie, addr, port, UdpPeerKey::SERVICE), there, u64::from(BPF_ANY));
+    let peer = |addr: Ip, port: u16| UdpPeer {
+        addr: addr.bytes(),
+        port: port.to_ne_bytes(),
+        pad: [0; 2],
+        service,
+        backend,
+        epoch,
+    };
+    let there = peer(chosen.addr, chosen.port);
+    let forth = UDP_PEERS.insert(key(cookie, addr, port, UdpPeerKey::SERVICE), &there, u64::from(BPF_ANY));
     counter::expect(forth, Fault::UdpPeerInsert);
-    let back = UdpPeer { addr: addr.bytes(), port: port.to_ne_bytes(), pad: [0; 2], service, backend, pad2: 0 };
-    let back = UDP_PEERS.insert(key(cookie, chosen.addr, chosen.port, UdpPeerKey::BACKEND), back, u64::from(BPF_ANY));
+    let back = peer(addr, port);
+    let back = UDP_PEERS.insert(key(cookie, chosen.addr, chosen.port, UdpPeerKey::BACKEND), &back, u64::from(BPF_ANY));
     counter::expect(back, Fault::UdpPeerInsert);
 }

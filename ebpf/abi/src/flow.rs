@@ -257,8 +257,8 @@ pub struct UdpPeer {
     pub service: u32,
     /// Backend id.
     pub backend: u32,
-    /// Zero.
-    pub pad2: u32,
+    /// The service's [`Frontend::epoch`](crate::Frontend::epoch) by which the backend is one of its.
+    pub epoch: u32,
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 40 && size_of::<Flow>() == 60 && size_of::<End>() == 20);

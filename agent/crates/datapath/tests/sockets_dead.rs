@@ -79,6 +79,35 @@ fn udp_sockets_of_a_dead_backend_are_ended_at_once() {
 }
 
 #[test]
+fn an_unconnected_socket_leaves_a_backend_that_only_another_service_still_has() {
+    World::run("moved", |world| {
+        let [a, b, c] = [1, 2, 3].map(|number| world.pod_v4(number));
+        serve_udp(&b.ns, "10.1.0.2:5353", "b");
+        serve_udp(&c.ns, "10.1.0.3:5353", "c");
+        let both = [(1, "10.1.0.2:5353"), (2, "10.1.0.3:5353")];
+        let all = Service::new(2, Udp, "10.96.0.2:53", &both);
+        let services = |epoch, backends: &[(u32, &str)]| {
+            [Service::new(1, Udp, "10.96.0.1:53", backends).epoch(epoch), all.clone()]
+        };
+        let connections = |backend| {
+            let counters = world.datapath().service_counters().unwrap();
+            counters.iter().find(|(key, _)| *key == (1, backend)).map_or(0, |(_, counters)| counters.connections)
+        };
+        let socket = a.ns.run(|| udp_socket("0.0.0.0:0"));
+        let ask = || ask_udp(&socket, "10.96.0.1:53", "x").0;
+        apply(world.datapath(), &services(1, &both[..1]));
+        assert_eq!(ask(), "b x");
+        // Another list with the backend in it: the same flow.
+        apply(world.datapath(), &services(2, &both));
+        assert_eq!(((0..12).map(|_| ask()).filter(|answer| answer != "b x").count(), connections(1)), (0, 1));
+        apply(world.datapath(), &services(3, &both[1..]));
+        assert_eq!((ask(), ask(), connections(1), connections(2)), ("c x".into(), "c x".into(), 1, 1));
+        apply(world.datapath(), &services(4, &[]));
+        assert_eq!(socket.send_to(b"x", "10.96.0.1:53").unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    });
+}
+
+#[test]
 fn who_waits_is_woken() {
     World::run("dead-wait", |world| {
         let (a, b) = (world.pod_v4(1), world.pod_v4(2));
