@@ -29,126 +29,27 @@
 //! YAML through [`Nodes::create`]. When it is dropped all pods are deleted, and each world
 //! has to end as empty as it began.
 
+mod at;
+mod wiring;
+
+pub use at::{Families, NodeAt};
+
 use crate::namespaces::{Namespaces, ip};
 use crate::world::{Options, World};
 use crate::{Place, pod};
+use at::{v4, v6};
 use orlop_apiserver::ApiServer;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
+use wiring::default_routes;
 
 /// The segment of the client outside.
 const OUTSIDE: u8 = 9;
 /// Where the API server listens, for nodes with IPv4 and without.
 const SERVER: (&str, &str) = ("10.99.250.1", "fd99:250::1");
-
-/// Which addresses nodes have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Families {
-    /// IPv4.
-    #[default]
-    V4,
-    /// IPv6.
-    V6,
-    /// Both, IPv4 first.
-    Dual,
-}
-
-impl Families {
-    fn pick(self, v4: String, v6: String) -> Vec<String> {
-        match self {
-            Self::V4 => vec![v4],
-            Self::V6 => vec![v6],
-            Self::Dual => vec![v4, v6],
-        }
-    }
-}
-
-/// A node and where it is.
-#[derive(Debug, Clone)]
-pub struct NodeAt {
-    number: u8,
-    segment: u8,
-    underlay: Families,
-    pods: Families,
-    mtu: u32,
-    config: String,
-    object: Value,
-}
-
-impl NodeAt {
-    /// The node `nN` on segment 0, with IPv4 for itself and its pods. From 1 to 200.
-    #[must_use]
-    pub fn number(number: u8) -> Self {
-        Self {
-            number,
-            segment: 0,
-            underlay: Families::V4,
-            pods: Families::V4,
-            mtu: 1500,
-            config: String::new(),
-            object: Value::Null,
-        }
-    }
-
-    /// On another segment, from 0 to 8.
-    #[must_use]
-    pub fn on_segment(self, segment: u8) -> Self {
-        Self { segment, ..self }
-    }
-
-    /// Families of the node's own addresses and of its pods'.
-    #[must_use]
-    pub fn families(self, underlay: Families, pods: Families) -> Self {
-        Self { underlay, pods, ..self }
-    }
-
-    /// Bytes of its uplink's MTU.
-    #[must_use]
-    pub fn mtu(self, mtu: u32) -> Self {
-        Self { mtu, ..self }
-    }
-
-    /// Keys of the configuration file, as lines of YAML.
-    #[must_use]
-    pub fn config(self, config: &str) -> Self {
-        Self { config: config.to_owned(), ..self }
-    }
-
-    /// What its Node object has besides, for example labels of its zone.
-    #[must_use]
-    pub fn object(self, object: Value) -> Self {
-        Self { object, ..self }
-    }
-
-    /// `nN`.
-    #[must_use]
-    pub fn name(&self) -> String {
-        format!("n{}", self.number)
-    }
-
-    /// Its addresses, primary first.
-    #[must_use]
-    pub fn ips(&self) -> Vec<String> {
-        self.underlay.pick(v4(self.segment, self.number), v6(self.segment, u16::from(self.number)))
-    }
-
-    /// Ranges of its pods.
-    #[must_use]
-    pub fn pod_cidrs(&self) -> Vec<String> {
-        self.pods.pick(format!("10.244.{}.0/24", self.number), format!("fd24:{}::/112", self.number))
-    }
-}
-
-fn v4(segment: u8, host: u8) -> String {
-    format!("10.99.{segment}.{host}")
-}
-
-fn v6(segment: u8, host: u16) -> String {
-    format!("fd99:{segment}::{host}")
-}
 
 /// What differs from the usual cluster.
 #[derive(Debug, Clone, Default)]
@@ -389,57 +290,6 @@ impl Nodes {
         config.to_string()
     }
 
-    /// A bridge with the router's address on it.
-    fn make_segment(&mut self, segment: u8) {
-        if !self.segments.insert(segment) {
-            return;
-        }
-        self.router.run(|| {
-            ip(&format!("link add seg{segment} type bridge forward_delay 0 mcast_snooping 0"));
-            ip(&format!("addr add {}/24 dev seg{segment}", v4(segment, 254)));
-            ip(&format!("addr add {}/64 dev seg{segment} nodad", v6(segment, 254)));
-            ip(&format!("link set seg{segment} up"));
-        });
-    }
-
-    fn wire(&self, node: &NodeAt, inside: &Namespaces) {
-        let (number, segment, mtu) = (node.number, node.segment, node.mtu);
-        self.plug(inside, ("up0", &format!("p{number}")), segment, mtu);
-        inside.run(|| {
-            for address in node.ips() {
-                ip(&if address.contains(':') {
-                    format!("addr add {address}/64 dev up0 nodad")
-                } else {
-                    format!("addr add {address}/24 dev up0")
-                });
-            }
-            default_routes(node.underlay, segment);
-        });
-    }
-
-    /// A veth into the bridge of a segment, both ends up.
-    fn plug(&self, inside: &Namespaces, (here, there): (&str, &str), segment: u8, mtu: u32) {
-        inside.link_to(here, &self.router, there);
-        self.router.run(|| {
-            ip(&format!("link set {there} mtu {mtu} master seg{segment}"));
-            ip(&format!("link set {there} up"));
-        });
-        inside.run(|| {
-            ip(&format!("link set {here} mtu {mtu}"));
-            ip(&format!("link set {here} up"));
-        });
-    }
-
-    fn connect_outside(&mut self) {
-        self.make_segment(OUTSIDE);
-        self.plug(&self.outside, ("out0", "pout"), OUTSIDE, 1500);
-        self.outside.run(|| {
-            ip(&format!("addr add {}/24 dev out0", v4(OUTSIDE, 1)));
-            ip(&format!("addr add {}/64 dev out0 nodad", v6(OUTSIDE, 1)));
-            default_routes(Families::Dual, OUTSIDE);
-        });
-    }
-
     fn ask_to_go(&self, pods: &[Value]) {
         for pod in pods {
             let name = |key: &str| pod["metadata"][key].as_str().unwrap_or_default().to_owned();
@@ -457,16 +307,6 @@ impl Nodes {
         self.ask_to_go(&mine());
         let gone = crate::wait_for(|| mine().is_empty().then_some(()));
         assert!(gone.is_some(), "pods stay at the API server: {:#}\n{}", Value::Array(mine()), self.report());
-    }
-}
-
-/// By way of the router, again after an address has changed.
-fn default_routes(families: Families, segment: u8) {
-    if families != Families::V6 {
-        ip(&format!("route replace default via {}", v4(segment, 254)));
-    }
-    if families != Families::V4 {
-        ip(&format!("-6 route replace default via {}", v6(segment, 254)));
     }
 }
 
