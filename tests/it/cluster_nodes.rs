@@ -6,6 +6,7 @@ use orlop_tests::{Families, NodeAt, Nodes, Place};
 use serde_json::json;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 /// What a node's `ip ARGS` prints.
 fn ip(nodes: &Nodes, node: &str, args: &str) -> String {
@@ -162,6 +163,28 @@ fn a_packet_that_is_too_long_for_the_tunnel_is_told_of() {
             let longest =
                 std::iter::repeat_with(|| server.recv(&mut bytes).expect("a datagram")).find(|n| *n == 1450 - headers);
             assert!(longest.is_some());
+        }
+    }
+}
+
+#[test]
+fn a_datagram_of_many_packets_goes_through_the_tunnel() {
+    let nodes = two(far(), [Families::V4, Families::Dual]);
+    let question = vec![b'7'; 8_000];
+    for ip in nodes["n2"].pod("b").ips {
+        let to = with_port(&ip, 7001);
+        let _served = nodes["n2"].in_pod("b").serve_udp(&to, "b");
+        for (who, place) in [("a pod", nodes["n1"].in_pod("a")), ("the host", nodes["n1"].on_host())] {
+            let client = place.udp(if ip.contains(':') { "[::]:0" } else { "0.0.0.0:0" });
+            client.set_read_timeout(Some(Duration::from_millis(300))).expect("SO_RCVTIMEO");
+            // The first one of IPv6 tells the sender how large packets may be.
+            nodes.wait_until(&format!("{who} hears from {to}"), || {
+                client.send_to(&question, &to).ok()?;
+                let mut bytes = [0; 9_000];
+                let (length, from) = client.recv_from(&mut bytes).ok()?;
+                assert_eq!((&bytes[..2], &bytes[2..length], from.to_string()), (&b"b "[..], &question[..], to.clone()));
+                Some(())
+            });
         }
     }
 }
