@@ -24,14 +24,16 @@ pub fn uplink_in(ctx: TcContext) -> i32 {
     let Some(work) = read(&ctx, ethertype, Hook::UPLINK_IN) else {
         return if ethertype == ETH_P_ARP { neighbour_packet(&ctx, ifindex) } else { NEXT };
     };
+    // SAFETY: the context is the kernel's own.
+    let for_us = unsafe { (*packet::skb(&ctx)).pkt_type } == 0;
     if work.packet.icmp_error {
         device.icmp_error_from();
-        return error::pass(packet::skb(&ctx));
+        return if for_us { error::pass(packet::skb(&ctx)) } else { NEXT };
     }
     if work.packet.proto == ICMPV6 && !work.packet.is_echo {
         return neighbour_packet(&ctx, ifindex);
     }
-    arrive(&ctx, work)
+    if for_us && work.packet.is_of_a_flow() { arrive(packet::skb(&ctx), work) } else { NEXT }
 }
 
 /// egress = to outside.
@@ -96,14 +98,8 @@ pub fn holds(flow: &Flow, packet: &Packet) -> bool {
 }
 
 #[inline(always)]
-fn arrive(ctx: &TcContext, work: Work) -> i32 {
-    let skb = packet::skb(ctx);
+fn arrive(skb: *mut __sk_buff, work: Work) -> i32 {
     let packet = &work.packet;
-    // SAFETY: the context is the kernel's own.
-    let for_us = unsafe { (*skb).pkt_type } == 0;
-    if !packet.is_of_a_flow() || !for_us {
-        return NEXT;
-    }
     let (key, src_hi) = flow::key_of(&packet.ends(), packet.proto);
     if let Some(flow) = flow::find(&key) {
         let from_initiator = flow::from_initiator(flow, src_hi);

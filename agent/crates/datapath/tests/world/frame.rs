@@ -18,6 +18,7 @@ pub struct Frame {
     /// IPv6: number of destination options headers.
     pub extension_headers: usize,
     pub udp_checksum: bool,
+    pub ttl: u8,
 }
 
 impl Frame {
@@ -34,6 +35,7 @@ impl Frame {
             fragment: 0,
             extension_headers: 0,
             udp_checksum: true,
+            ttl: 64,
         }
     }
 
@@ -81,7 +83,7 @@ impl Frame {
         let (ethertype, network) = if self.src.is_ipv4() {
             let len = (20 + transport.len()) as u16;
             let mut header = [&[0x45, 0][..], &len.to_be_bytes(), &[0, 7], &self.fragment.to_be_bytes()].concat();
-            header.extend([64, self.proto, 0, 0]);
+            header.extend([self.ttl, self.proto, 0, 0]);
             header.extend([octets(self.src.ip()), octets(self.dst.ip())].concat());
             let sum = checksum(&header);
             header[10..12].copy_from_slice(&sum.to_be_bytes());
@@ -90,7 +92,7 @@ impl Frame {
             const DESTINATION_OPTIONS: u8 = 60;
             let len = (8 * self.extension_headers + transport.len()) as u16;
             let first = if self.extension_headers == 0 { self.proto } else { DESTINATION_OPTIONS };
-            let mut header = [&[0x60, 0, 0, 0][..], &len.to_be_bytes(), &[first, 64]].concat();
+            let mut header = [&[0x60, 0, 0, 0][..], &len.to_be_bytes(), &[first, self.ttl]].concat();
             header.extend([octets(self.src.ip()), octets(self.dst.ip())].concat());
             for left in (0..self.extension_headers).rev() {
                 // One PadN option of six bytes.
@@ -117,4 +119,29 @@ pub fn checksum(bytes: &[u8]) -> u16 {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     !(sum as u16)
+}
+
+impl Frame {
+    /// From the ethertype on: the ICMP error of `from` about this IPv4 packet, with type, code and MTU.
+    pub fn error(&self, from: [u8; 4], [kind, code, mtu_hi, mtu_lo]: [u8; 4]) -> Vec<u8> {
+        let quoted = self.bytes()[14..].to_vec();
+        let mut icmp = [&[kind, code, 0, 0, 0, 0, mtu_hi, mtu_lo][..], &quoted].concat();
+        let sum = checksum(&icmp);
+        icmp[2..4].copy_from_slice(&sum.to_be_bytes());
+        let len = (20 + icmp.len()) as u16;
+        let mut header = [&[0x45, 0][..], &len.to_be_bytes(), &[0, 9, 0, 0, 64, 1, 0, 0], &from].concat();
+        header.extend(octets(self.src.ip()));
+        let sum = checksum(&header);
+        header[10..12].copy_from_slice(&sum.to_be_bytes());
+        [&[8, 0][..], &header, &icmp].concat()
+    }
+}
+
+/// Takes one hop off what [`Frame::error`] made.
+pub fn age(error: &mut [u8]) {
+    let header = &mut error[2..22];
+    header[8] -= 1;
+    header[10..12].fill(0);
+    let sum = checksum(header);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
 }
