@@ -36,28 +36,25 @@ impl Entry {
     }
 }
 
-/// The backend that the client has and may keep; 0: none. It may while its last
-/// connection is not older than the service's timeout and the backend is still one of
-/// the set and takes connections.
+/// Puts the backend that the client has into the question, while its last connection is
+/// not older than the service's timeout.
 #[inline(always)]
-pub fn kept(question: &mut Question, set: Set) -> u32 {
+pub fn recall(question: &mut Question) {
     let (client, &Frontend { service, affinity_s, .. }) = (question.client().addr, question.frontend());
     let entry = question.affinity.write(Entry::new(service, client, 0, 0));
     // SAFETY: two words are copied.
-    let Some(&Affinity { backend, seen_s }) = (unsafe { AFFINITY.get(&entry.key) }) else { return 0 };
-    if flow::now_s().wrapping_sub(seen_s) > affinity_s {
-        return 0;
+    let Some(&Affinity { backend, seen_s }) = (unsafe { AFFINITY.get(&entry.key) }) else { return };
+    if flow::now_s().wrapping_sub(seen_s) <= affinity_s {
+        question.before = backend;
     }
-    question.before = backend;
-    if_listed(question, set)
 }
 
-/// The backend that the client has from before, when it takes connections and is one of the
-/// set; 0: it is not.
+/// Is the backend that the client has from before still one of the set, and does it take
+/// connections?
 #[inline(always)]
-pub fn if_listed(question: &mut Question, set: Set) -> u32 {
+pub fn may_keep(question: &mut Question, set: Set) -> bool {
     let backend = question.before;
-    if service::is_active(&question.before) && is_listed(question, backend, set) { backend } else { 0 }
+    service::is_active(&question.before) && is_listed(question, backend, set)
 }
 
 /// Has the backend one of the set's slots? The first 1024 slots are looked through;

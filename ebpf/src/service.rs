@@ -301,12 +301,12 @@ pub extern "C" fn service_walk(question: *mut Question) -> u64 {
         return kind as u64;
     }
     question.begin(Kind::Backend);
-    let mut id = 0;
     if !question.on_this_node && has_memory(question.frontend(), question.client()) {
-        id = affinity::kept(question, set);
+        affinity::recall(question);
     }
-    if id == 0 && question.before != 0 {
-        id = affinity::if_listed(question, set);
+    let mut id = 0;
+    if question.before != 0 && affinity::may_keep(question, set) {
+        id = question.before;
     }
     if id == 0 {
         id = slot(question, choice::index(question, set));
