@@ -14,6 +14,9 @@
 //! that no ARP and no neighbour discovery is ever sent. What to do is decided by
 //! [`plan`], which is pure; doing it is a batch of netlink requests a side.
 //!
+//! Pods of other nodes are reached by [`PeerNetwork`]: directly where both nodes are on one link, through
+//! a VXLAN device elsewhere. [`wanted_peers`] and [`plan_peers`] decide, from the Node objects alone.
+//!
 //! Other runtimes get the same by the program `orlop-cni`, which is [`run_plugin`]: see cni/README.md.
 #![forbid(unsafe_code)]
 

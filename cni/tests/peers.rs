@@ -133,6 +133,12 @@ fn on_one_link_the_way_is_direct() {
         &case(&[node("n2", 1, "203.0.113.9 192.0.2.200", "10.1.2.0/24")]).links(links),
         &["10.1.2.0/24 via 192.0.2.200 dev if3 src 192.0.2.1 (n2)"],
     );
+    // Of two links in one network the one with the address that others know.
+    let links = vec![link(2, "eth0", 1500, "192.0.2.1/24"), link(3, "eth1", 1500, "192.0.2.99/24")];
+    check(
+        &case(&[node("n2", 1, "192.0.2.2", "10.1.2.0/24")]).links(links),
+        &["10.1.2.0/24 via 192.0.2.2 dev if2 src 192.0.2.1 (n2)"],
+    );
     // One without a range is nobody's route.
     check(&case(&[node("n2", 1, "192.0.2.2", "")]), &[]);
 }

@@ -167,8 +167,8 @@ impl Context<'_> {
         common.unwrap_or(Found::Nothing)
     }
 
-    /// The link that a peer's address is on: the one with the longest prefix. Our own
-    /// address is nobody's next hop.
+    /// The link that a peer's address is on: the one with the longest prefix, and of several in one
+    /// network the one that we are known by. Our own address is nobody's next hop.
     fn link_of(&self, ip: IpAddr) -> Option<&NodeLink> {
         if self.has(ip) {
             return None;
@@ -177,7 +177,8 @@ impl Context<'_> {
             let fits = link.addresses.iter().filter(|net| net.contains(&ip)).map(IpNet::prefix_len).max()?;
             Some((fits, link))
         });
-        on.max_by_key(|(prefix, link)| (*prefix, link.up)).map(|(_, link)| link)
+        let known_by = |link: &NodeLink| link.addresses.iter().any(|net| self.own.addresses.contains(&net.addr()));
+        on.max_by_key(|(prefix, link)| (*prefix, link.up, known_by(link))).map(|(_, link)| link)
     }
 
     /// An address of either node that lies in the range.
