@@ -21,7 +21,7 @@ use orlop_image::{ImageRecord, ImageStore, Puller};
 use orlop_kernel::{CgroupRoot, NodeFacts};
 use orlop_lb::{HostPort, HostPorts, NamedPort, PodEndpoint, ServiceCidr};
 use orlop_model::{ContainerName, ContainerPort, Event, EventKind, ImageRef, NodeAllocatable, PodDesired};
-use orlop_pod::{AdmitContext, Lifecycle, PodObserved, PodPlan, SandboxState};
+use orlop_pod::{AdmitContext, Lifecycle, PodObserved, PodPlan, SandboxState, Step};
 use orlop_runtime::HostCapabilities;
 use orlop_volume::{NodeFiles, node_searches};
 use std::collections::BTreeMap;
@@ -279,10 +279,10 @@ impl Node {
     }
 }
 
-/// Ports of the node that lead to the pod, as long as it has its addresses. On the host network its
+/// Ports of the node that lead to the pod, from when it has its addresses until they are taken down. On the host network its
 /// ports are the node's own.
 fn host_ports(want: &PodDesired, seen: &PodObserved) -> Option<HostPorts> {
-    let SandboxState::Ready { ips, .. } = &seen.sandbox else { return None };
+    let (SandboxState::Ready { ips, .. }, Step::Absent) = (&seen.sandbox, &seen.teardown) else { return None };
     let of_containers = want.containers.iter().flat_map(|container| &container.ports);
     let port = |port: &ContainerPort| {
         let (host_ip, protocol, target) = (port.host_ip, port.protocol, port.container_port);
