@@ -7,7 +7,8 @@ use crate::counter;
 use crate::flow;
 use crate::maps::{AFFINITY, SLOTS};
 use crate::packet::Ip;
-use crate::service::{self, Chosen, Question, Set};
+use crate::question::Question;
+use crate::service::{self, Chosen, Set};
 
 /// `0100::/64`, whose addresses nobody has (RFC 6666).
 const DISCARD: u64 = 0x0100_0000_0000_0000_u64.to_be();

@@ -5,7 +5,8 @@ use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use orlop_ebpf_abi::{FrontendFlags, FrontendKey};
 
 use crate::packet::Ip;
-use crate::service::{Client, Question, Set};
+use crate::question::Question;
+use crate::service::{Client, Set};
 
 /// Brings a number of 32 bits below `count`, evenly and without a division
 /// (Lemire, <https://arxiv.org/abs/1805.10941>).
@@ -38,7 +39,7 @@ fn hash(key: &FrontendKey, client: &Client, with_port: bool) -> u32 {
 /// without its port.
 #[inline(always)]
 fn by_client(question: &Question, count: u32) -> u32 {
-    scaled(hash(question.key(), question.client(), question.frontend().affinity_s == 0), count)
+    scaled(hash(&question.key, question.client(), question.frontend().affinity_s == 0), count)
 }
 
 /// Index of the slot that the client gets, where none is remembered. The Maglev table is one of

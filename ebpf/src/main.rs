@@ -27,6 +27,7 @@ mod open;
 mod packet;
 mod pair;
 mod pod;
+mod question;
 mod ranges;
 mod reply;
 mod sctp;

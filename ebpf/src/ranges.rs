@@ -4,7 +4,7 @@ use aya_ebpf::maps::lpm_trie::Key;
 use orlop_ebpf_abi::SourceRangeKey;
 
 use crate::maps::SOURCE_RANGES;
-use crate::service::Question;
+use crate::question::Question;
 
 /// Bits of a whole key: the service's and an address's.
 const BITS: u32 = SourceRangeKey::SERVICE_BITS + 128;

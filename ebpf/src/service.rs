@@ -9,18 +9,17 @@
 //! functions: the verifier looks at each once and alone, not again with all that every caller may
 //! have in hand.
 
-use core::mem::MaybeUninit;
 use core::ptr;
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 use orlop_ebpf_abi::{
-    Addr, Backend, BackendState, Frontend, FrontendFlags, FrontendKey, NODE_PORT_WORD_BITS, NodeAddrFlags,
-    SLOTS_A_BLOCK, SlotKey,
+    Addr, Backend, BackendState, Frontend, FrontendFlags, NODE_PORT_WORD_BITS, NodeAddrFlags, SLOTS_A_BLOCK, SlotKey,
 };
 
-use crate::maps::{BACKENDS, FRONTENDS, GENERATION, NODE_ADDRS, NODE_PORTS, SLOTS};
+use crate::maps::{BACKENDS, NODE_ADDRS, NODE_PORTS, SLOTS};
 use crate::packet::Ip;
+use crate::question::{Question, generation};
 use crate::{affinity, choice, ranges};
 
 /// How often a choice that met a change of the tables is made again.
@@ -80,122 +79,6 @@ impl Resolved {
     pub fn without_backend(kind: Kind, service: u32, flags: u32) -> Self {
         Self { kind, chosen: Chosen { addr: Ip(0, 0), port: 0, service, backend: 0 }, flags }
     }
-}
-
-/// All that one question needs, and its answer: on the stack of a socket's program; for
-/// packets, whose programs have none to spare, in [`QUESTIONS`].
-#[repr(C, align(8))]
-pub struct Question {
-    key: FrontendKey,
-    /// Backend that the client has from before, and keeps while it is one of the set; 0: none.
-    pub before: u32,
-    /// Before the frontend was read.
-    generation: MaybeUninit<u64>,
-    frontend: MaybeUninit<Frontend>,
-    client: MaybeUninit<Client>,
-    on_this_node: bool,
-    backend: MaybeUninit<u32>,
-    pub slot: MaybeUninit<SlotKey>,
-    pub affinity: MaybeUninit<affinity::Entry>,
-    pub range: MaybeUninit<ranges::RangeKey>,
-    answer: MaybeUninit<Resolved>,
-}
-
-impl Question {
-    /// A question about a destination, in a place of the caller's.
-    #[inline(always)]
-    pub fn about(place: &mut MaybeUninit<Self>, addr: Ip, port: u16, proto: u8) -> &mut Self {
-        let question = place.as_mut_ptr();
-        // SAFETY: fields that are not written here are `MaybeUninit`; each for itself, because
-        // the value as a whole would be made by a call and a loop over bytes.
-        unsafe {
-            (&raw mut (*question).key).write(FrontendKey {
-                addr: addr.bytes(),
-                port: port.to_ne_bytes(),
-                proto,
-                pad: 0,
-            });
-            (&raw mut (*question).on_this_node).write(false);
-            (&raw mut (*question).before).write(0);
-            place.assume_init_mut()
-        }
-    }
-
-    /// The frontend, once it was found.
-    #[inline(always)]
-    pub fn frontend(&self) -> &Frontend {
-        // SAFETY: plain numbers, and zero in a map.
-        unsafe { self.frontend.assume_init_ref() }
-    }
-
-    #[inline(always)]
-    pub fn client(&self) -> &Client {
-        // SAFETY: as in `frontend`.
-        unsafe { self.client.assume_init_ref() }
-    }
-
-    #[inline(always)]
-    pub fn answer(&mut self) -> &mut Resolved {
-        // SAFETY: as in `frontend`; `Kind` has a variant of number 0.
-        unsafe { self.answer.assume_init_mut() }
-    }
-
-    /// The key under which it was found.
-    #[inline(always)]
-    pub fn key(&self) -> &FrontendKey {
-        &self.key
-    }
-
-    /// Copies the frontend of the key, whole or torn: [`choose`] says what a copy is worth.
-    #[inline(always)]
-    fn read(&mut self) -> bool {
-        self.generation.write(generation());
-        // SAFETY: the memory stays an element of this table while the program runs.
-        let Some(frontend) = (unsafe { FRONTENDS.get(&self.key) }) else { return false };
-        let (from, to) = (ptr::from_ref(frontend).cast::<u64>(), self.frontend.as_mut_ptr().cast::<u64>());
-        // SAFETY: four words each, at multiples of eight. Word by word, because a copy
-        // between places that may be one becomes a call and a loop over bytes.
-        unsafe {
-            let [a, b, c, d] = [from.read(), from.add(1).read(), from.add(2).read(), from.add(3).read()];
-            to.write(a);
-            to.add(1).write(b);
-            to.add(2).write(c);
-            to.add(3).write(d);
-        }
-        true
-    }
-
-    /// Whom it is for.
-    #[inline(always)]
-    pub fn set_client(&mut self, inside: bool, addr: Ip, port: u16, host: bool) {
-        let client = self.client.as_mut_ptr();
-        // SAFETY: a place of our own; each field for itself, as in `read`.
-        unsafe {
-            (*client).inside = inside;
-            (*client).addr.0 = addr.0;
-            (*client).addr.1 = addr.1;
-            (*client).port = port;
-            (*client).host = host;
-        }
-    }
-
-    /// What the frontend says before a backend is known.
-    #[inline(always)]
-    fn begin(&mut self, kind: Kind) {
-        let (service, flags) = (self.frontend().service, self.frontend().flags);
-        let answer = self.answer();
-        answer.kind = kind;
-        answer.flags = flags;
-        answer.chosen.service = service;
-        answer.chosen.backend = 0;
-    }
-}
-
-#[inline(always)]
-fn generation() -> u64 {
-    // SAFETY: the element is eight aligned bytes that user space writes whole;
-    // volatile, because it changes under us.
-    GENERATION.get_ptr(0).map_or(1, |value| unsafe { value.read_volatile() })
 }
 
 /// Is this port of any node address a NodePort or a host port?

@@ -16,7 +16,8 @@ use orlop_ebpf_abi::{Fault, FrontendFlags, NetnsKind, SocketService, SocketState
 
 use crate::maps::{NETNS, SOCKETS};
 use crate::packet::{Ip, TCP, UDP};
-use crate::service::{self, Chosen, Kind, Question};
+use crate::question::Question;
+use crate::service::{self, Chosen, Kind};
 use crate::{affinity, counter, udp};
 
 const ALLOW: i32 = 1;
