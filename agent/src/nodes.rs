@@ -72,9 +72,15 @@ impl Nodes {
     }
 }
 
-/// Keeps routes, tunnels and the view true, for ever.
-pub(crate) async fn follow(node: Arc<Node>) {
+/// Looks once, so that there is a view; [`follow`] keeps all of it true.
+pub(crate) async fn begin(node: Arc<Node>) -> Follower {
     let mut follower = Follower { node, told: BTreeSet::new(), report: PeersReport::default() };
+    follower.reconcile().await;
+    follower
+}
+
+/// Keeps routes, tunnels and the view true, for ever.
+pub(crate) async fn follow(mut follower: Follower) {
     let mut retry = RETRY_MIN;
     loop {
         // Listen first, then look: nothing is missed.
@@ -123,7 +129,8 @@ fn listen() -> Option<RouteEvents> {
     }
 }
 
-struct Follower {
+/// What was found and told so far.
+pub(crate) struct Follower {
     node: Arc<Node>,
     /// Problems that there is an event of.
     told: BTreeSet<PeerProblem>,

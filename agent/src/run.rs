@@ -12,7 +12,6 @@ use crate::nodes::Nodes;
 use crate::pod::{Pods, recover};
 use crate::server;
 use crate::services::Services;
-use crate::uplinks::Uplinks;
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
@@ -85,8 +84,8 @@ async fn run(config: Config) -> Result<()> {
         None => (None, None),
     };
     let node = Arc::new(set_up(config, cluster).await?);
-    let mut uplinks = Uplinks::default();
-    uplinks.attach(&node);
+    let nodes = crate::nodes::begin(Arc::clone(&node)).await;
+    let uplinks = crate::uplinks::begin(&node);
     let first = source.borrow_and_update().clone();
     take(&node, first, false);
     recover(&node).await;
@@ -107,7 +106,7 @@ async fn run(config: Config) -> Result<()> {
     tokio::spawn(crate::health::serve_proxy(Arc::clone(&node)));
     tokio::spawn(crate::health::follow_ports(Arc::clone(&node)));
     tokio::spawn(uplinks.follow(Arc::clone(&node)));
-    tokio::spawn(crate::nodes::follow(Arc::clone(&node)));
+    tokio::spawn(crate::nodes::follow(nodes));
     tokio::spawn(crate::counters::collect(Arc::clone(&node)));
     tokio::spawn(trim());
     follow(&node, source, &mut stop).await;

@@ -1,83 +1,147 @@
-//! Devices that carry a node address: NodePorts are served there.
+//! The devices by which packets come to the node and leave it: programs are attached to
+//! them, and the programs know what there is to know of the node and of the others.
+//!
+//! ```text
+//!   NodesView ─▶ wanted::Surroundings ─▶ NODE_ADDRS, DEVICES, NON_MASQUERADE, SETTINGS; uplink_in, uplink_out, uplink_xdp
+//! ```
 
+mod wanted;
+
+use crate::events::NODE;
 use crate::node::Node;
-use anyhow::Result;
-use orlop_cni::LinkNames;
-use orlop_kernel::{LinkEvent, LinkEvents, Netlink, Netns};
+use crate::nodes::NodesView;
+use anyhow::{Context, Result};
+use orlop_config::Acceleration as Said;
+use orlop_datapath::{Acceleration, Datapath};
+use orlop_kernel::{Mac, Netlink};
 use orlop_model::{EventKind, Ifindex};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
+use wanted::Surroundings;
 
-/// After the kernel could not be listened to, it is tried again after so long.
+/// After something could not be written, it is tried again after so long.
 const RETRY: Duration = Duration::from_secs(5);
-/// Events come in bursts: a device, its state, its addresses.
-const SETTLE: Duration = Duration::from_millis(100);
 
-/// Devices that the programs are attached to.
-#[derive(Debug, Default)]
-pub(crate) struct Uplinks(BTreeSet<Ifindex>);
+/// Attaches to what there is now; what it gives keeps programs and tables as the
+/// node's devices and the cluster's nodes are.
+pub(crate) fn begin(node: &Node) -> Uplinks {
+    let mut uplinks = Uplinks { view: node.nodes.view(), done: Done::default() };
+    uplinks.look(node);
+    uplinks
+}
+
+/// See [`begin`].
+pub(crate) struct Uplinks {
+    view: watch::Receiver<Arc<NodesView>>,
+    done: Done,
+}
 
 impl Uplinks {
-    /// Attaches to every device that has a node address now and lets go of those
-    /// that have none any more.
-    pub fn attach(&mut self, node: &Node) {
-        if let Err(error) = self.try_attach(node) {
-            node.events.record("Node", EventKind::Warning, "UplinkNotAttached", format!("{error:#}"));
+    /// Follows for ever.
+    pub async fn follow(mut self, node: Arc<Node>) {
+        loop {
+            let changed = match self.look(&node) {
+                true => self.view.changed().await,
+                false => tokio::time::timeout(RETRY, self.view.changed()).await.unwrap_or(Ok(())),
+            };
+            if changed.is_err() {
+                return;
+            }
         }
     }
 
-    fn try_attach(&mut self, node: &Node) -> Result<()> {
-        let mut netlink = Netlink::open()?;
-        let mut wanted = BTreeSet::new();
-        for ip in &node.config.node_ips {
-            match netlink.link_with_address(*ip)? {
-                Some(link) => {
-                    wanted.insert(link.index);
-                }
-                None => {
-                    let message = format!("no interface has the node address {ip}: NodePorts do not work from outside");
-                    node.events.record("Node", EventKind::Warning, "NodeAddressMissing", message);
-                }
-            }
+    /// Whether everything could be done.
+    fn look(&mut self, node: &Node) -> bool {
+        let seen = Arc::clone(&self.view.borrow_and_update());
+        let done = if seen.own.is_some() { self.done.apply(node, &seen) } else { Ok(()) };
+        if let Err(error) = &done {
+            node.events.record(NODE, EventKind::Warning, "UplinkNotAttached", format!("{error:#}"));
         }
-        for device in wanted.difference(&self.0.clone()) {
-            node.datapath.attach_uplink(*device)?;
-            self.0.insert(*device);
-        }
-        for device in self.0.clone().difference(&wanted) {
-            node.datapath.detach_uplink(*device)?;
-            self.0.remove(device);
+        done.is_ok()
+    }
+}
+
+/// What was done so far.
+#[derive(Debug, Default)]
+struct Done {
+    attached: BTreeSet<Ifindex>,
+    written: Option<Surroundings>,
+    /// Node addresses that no interface has, as was told.
+    missing: BTreeSet<std::net::IpAddr>,
+}
+
+impl Done {
+    fn apply(&mut self, node: &Node, view: &NodesView) -> Result<()> {
+        let macs = ethernet()?;
+        let wanted = Surroundings::of(view, &node.config, &macs);
+        self.tell_missing(node, &wanted);
+        self.attach(node, &wanted)?;
+        if self.written.as_ref() != Some(&wanted) {
+            write(&node.datapath, &wanted).context("tell the eBPF programs of the node's addresses and devices")?;
+            self.written = Some(wanted);
         }
         Ok(())
     }
 
-    /// Follows devices and addresses for ever.
-    pub async fn follow(mut self, node: Arc<Node>) {
-        loop {
-            let events = Netns::current().and_then(|netns| LinkEvents::open(&netns));
-            self.attach(&node);
-            match events {
-                Ok(mut events) => {
-                    while let Some(event) = events.next().await {
-                        if self.concerns(&event) {
-                            tokio::time::sleep(SETTLE).await;
-                            self.attach(&node);
-                        }
-                    }
-                }
-                Err(error) => tracing::warn!(err = %crate::pod::chain(&error), "devices are not followed"),
-            }
-            tokio::time::sleep(RETRY).await;
+    fn tell_missing(&mut self, node: &Node, wanted: &Surroundings) {
+        for ip in wanted.missing.difference(&self.missing) {
+            let message = format!("no interface has the node address {ip}: NodePorts do not work on it from outside");
+            node.events.record(NODE, EventKind::Warning, "NodeAddressMissing", message);
         }
+        self.missing.clone_from(&wanted.missing);
     }
 
-    /// Pods' own devices come and go all the time and never carry a node address.
-    fn concerns(&self, event: &LinkEvent) -> bool {
-        match event {
-            LinkEvent::Changed(link) => !LinkNames::is_host_side(&link.name) && !self.0.contains(&link.index),
-            LinkEvent::Gone(device) => self.0.contains(device),
-            LinkEvent::Addresses(_) | LinkEvent::Lost => true,
+    /// What cannot be attached to does not keep the others from it.
+    fn attach(&mut self, node: &Node, wanted: &Surroundings) -> Result<()> {
+        let devices: BTreeSet<Ifindex> = wanted.devices.iter().map(|device| device.device).collect();
+        let mut failed = Ok(());
+        for &device in devices.difference(&self.attached.clone()) {
+            let tunnel = wanted.devices.iter().any(|one| one.device == device && one.is_tunnel);
+            match attach(node, device, tunnel) {
+                Ok(()) => drop(self.attached.insert(device)),
+                Err(error) => failed = Err(error),
+            }
         }
+        for &device in self.attached.clone().difference(&devices) {
+            match node.datapath.detach_uplink(device) {
+                Ok(()) => drop(self.attached.remove(&device)),
+                Err(error) => failed = Err(error.into()),
+            }
+        }
+        failed
     }
+}
+
+fn attach(node: &Node, device: Ifindex, tunnel: bool) -> Result<()> {
+    node.datapath.attach_uplink(device)?;
+    let wanted = match node.config.services.acceleration {
+        _ if tunnel => Acceleration::Disabled,
+        Said::Disabled => Acceleration::Disabled,
+        Said::Native => Acceleration::Native,
+        Said::BestEffort => Acceleration::BestEffort,
+        Said::Generic => Acceleration::Generic,
+    };
+    if let Err(error) = node.datapath.accelerate_uplink(device, wanted) {
+        let message = format!("NodePorts work without XDP: {:#}", anyhow::Error::from(error));
+        node.events.record(NODE, EventKind::Warning, "UplinkNotAccelerated", message);
+    }
+    Ok(())
+}
+
+/// Devices with an Ethernet address: the programs read Ethernet headers.
+fn ethernet() -> Result<BTreeMap<Ifindex, Mac>> {
+    let links = Netlink::open()?.links()?;
+    Ok(links.into_iter().filter_map(|link| Some((link.index, link.mac?))).collect())
+}
+
+fn write(datapath: &Datapath, wanted: &Surroundings) -> Result<(), orlop_datapath::Error> {
+    datapath.set_devices(&wanted.devices)?;
+    // Until the Nodes were listed, what an earlier agent wrote of them serves; and nothing is
+    // masqueraded that an earlier agent did not, because pods of other nodes are not told from outside.
+    let Some(cluster) = &wanted.cluster else { return datapath.add_node_addrs(&wanted.own) };
+    datapath.set_node_addrs(&wanted.own, &cluster.peers)?;
+    datapath.set_non_masquerade(&cluster.non_masquerade)?;
+    datapath.set_settings(&wanted.settings)
 }

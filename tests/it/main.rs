@@ -12,6 +12,7 @@ mod cluster_restart;
 mod cluster_services;
 mod cluster_static;
 mod counters;
+mod cross_node;
 mod endpoints;
 mod images;
 mod isolation;

@@ -56,7 +56,13 @@ pub(crate) fn inventory(places: &Places, node: &Namespaces) -> BTreeSet<String> 
         for name in links() {
             inside.insert(format!("link {name}"));
         }
-        walk(&places.bpf_dir, &mut |path| _ = inside.insert(format!("pin {}", path.display())));
+        let of_tunnels: Vec<String> = tunnels().map(|index| format!("{index}-")).collect();
+        walk(&places.bpf_dir, &mut |path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if !of_tunnels.iter().any(|start| name.starts_with(start)) {
+                inside.insert(format!("pin {}", path.display()));
+            }
+        });
         let mounts = fs::read_to_string("/proc/thread-self/mountinfo").expect("read mountinfo");
         let below = places.dir.display().to_string();
         let targets = mounts.lines().filter_map(|line| line.split(' ').nth(4));
@@ -74,9 +80,22 @@ pub(crate) fn inventory(places: &Places, node: &Namespaces) -> BTreeSet<String> 
 /// Devices of the calling thread's network namespace. Tunnels to other nodes are there while
 /// these are, whatever pods come and go.
 fn links() -> Vec<String> {
+    devices().into_iter().filter(|name| !is_tunnel(name)).collect()
+}
+
+fn is_tunnel(name: &str) -> bool {
+    name.starts_with("orlop-vxlan")
+}
+
+fn devices() -> Vec<String> {
     let table = fs::read_to_string("/proc/thread-self/net/dev").expect("read net/dev");
-    let names = table.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()));
-    names.filter(|name| !name.starts_with("orlop-vxlan")).collect()
+    table.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
+}
+
+/// Indices of the tunnels, with which their programs' pins begin.
+fn tunnels() -> impl Iterator<Item = u32> {
+    let tunnels = devices().into_iter().filter(|name| is_tunnel(name));
+    tunnels.filter_map(|name| nix::net::if_::if_nametoindex(name.as_str()).ok())
 }
 
 fn command_line(pid: &str) -> String {

@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
 
+pub use install::packages as install_packages;
 use look::found;
 
 /// The bpf-linker that was tried with aya-ebpf 0.2.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use ipnet::IpNet;
-use orlop_config::{HealthzAddress, Interval, LoadBalancing, MaglevTableSize, NodePortMode, SnatPorts};
+use orlop_config::{Acceleration, HealthzAddress, Interval, LoadBalancing, MaglevTableSize, NodePortMode, SnatPorts};
 
 /// What a flag leaves `None` (or empty) the configuration files may say.
 #[derive(Debug, Clone, Default, Args)]
@@ -15,6 +15,10 @@ pub struct ServiceArgs {
     /// to the client [default: snat]
     #[arg(long, value_name = "MODE")]
     pub node_port_mode: Option<NodePortMode>,
+    /// Where packets to backends on other nodes are sent on: `disabled` in tc, `native` in the device's driver (XDP),
+    /// `best-effort` there where the driver can, `generic` for trying [default: disabled]
+    #[arg(long, value_name = "WHERE")]
+    pub node_port_acceleration: Option<Acceleration>,
     /// How a backend is chosen: `random`, or `maglev`, the same on every node [default: random]
     #[arg(long, value_name = "HOW")]
     pub load_balancing: Option<LoadBalancing>,

@@ -5,8 +5,8 @@ use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 use jiff::SignedDuration;
 use orlop_config::{
-    HealthzAddress, KubeProxyConfiguration, LoadBalancing, NodePortAddresses, NodePortMode, OrlopConfiguration,
-    SnatPorts,
+    Acceleration, HealthzAddress, KubeProxyConfiguration, LoadBalancing, NodePortAddresses, NodePortMode,
+    OrlopConfiguration, SnatPorts,
 };
 use orlop_ebpf_abi::{MAPS, MapKind};
 use orlop_lb::ServiceSettings;
@@ -26,6 +26,8 @@ pub(crate) struct ServiceConfig {
     pub localhost_node_ports: bool,
     /// How they reach other nodes.
     pub node_port_mode: NodePortMode,
+    /// Where their packets are sent on.
+    pub acceleration: Acceleration,
     /// Entries of Maglev tables; `None` chooses backends at random.
     pub maglev: Option<u32>,
     /// Source ports of translated connections.
@@ -77,6 +79,7 @@ impl ServiceConfig {
             node_port_addresses,
             localhost_node_ports: proxy.iptables.localhost_node_ports,
             node_port_mode: args.node_port_mode.or(said.node_port_mode).unwrap_or_default(),
+            acceleration: args.node_port_acceleration.or(said.node_port_acceleration).unwrap_or_default(),
             maglev: (balancing == LoadBalancing::Maglev).then(|| size.unwrap_or_default().get()),
             snat_ports: args.snat_ports.or(said.snat_ports).unwrap_or_default(),
             masquerade: args.masquerade.or(file.masquerade).unwrap_or(true),

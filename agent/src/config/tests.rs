@@ -10,7 +10,7 @@ pub(super) const ORLOP: &str = "apiVersion: orlop.dev/v1alpha1\nkind: OrlopConfi
 
 /// A machine with these files, and the configuration of an agent with these flags on it. `ROOT` in either is
 /// where the machine is.
-pub(super) fn read(files: &[(&str, &str)], args: &[&str]) -> Result<Config> {
+pub(crate) fn read(files: &[(&str, &str)], args: &[&str]) -> Result<Config> {
     let root = TempDir::new().unwrap();
     let here = root.path().to_str().unwrap();
     for (name, text) in files {

@@ -21,7 +21,6 @@ pub(crate) struct NodesView {
     pub uplinks: Vec<NodeLink>,
 }
 
-#[allow(dead_code, reason = "the data path's tables of nodes are filled from it")]
 impl NodesView {
     pub(super) fn new(own: Arc<ClusterNode>, peers: Option<Arc<[Arc<ClusterNode>]>>, report: &PeersReport) -> Self {
         Self { own: Some(own), peers, tunnels: report.tunnels.clone(), uplinks: report.uplinks.clone() }

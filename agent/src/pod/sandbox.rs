@@ -180,6 +180,10 @@ pub(crate) async fn connect(
     let (pod_mac, host_mac) = (attached.pod_mac.0, attached.host_mac.0);
     let attachment = PodAttachment { ips: ips.to_vec(), pod_mac, host_mac, netns: cookie };
     node.datapath.attach_pod(attached.host, &attachment).map_err(|e| failed(&e))?;
+    // `create` has judged them; a pod whose annotation was spoiled since goes on without limits.
+    let limits = orlop_pod::bandwidth(&want.annotations).unwrap_or_default();
+    let limited = node.datapath.set_bandwidth(attached.host, limits.egress_bits, limits.ingress_bits);
+    limited.map_err(|e| failed(&e))?;
     phases.end("programs");
     Ok(attached)
 }

@@ -55,8 +55,8 @@ pub use orlop::{NodeRouting, NodeRoutingError, OrlopConfiguration};
 pub use proxy::{IpTables, KubeProxyConfiguration, ProxyMode};
 pub use reserved::ReservedResources;
 pub use service::{
-    HealthzAddress, Interval, LoadBalancing, MaglevTableSize, NodePortAddresses, NodePortMode, ServicesConfiguration,
-    SnatPorts, ValueError,
+    Acceleration, HealthzAddress, Interval, LoadBalancing, MaglevTableSize, NodePortAddresses, NodePortMode,
+    ServicesConfiguration, SnatPorts, ValueError,
 };
 pub use source::{DropIns, Source};
 pub use taint::parse_taints;

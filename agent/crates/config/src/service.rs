@@ -109,6 +109,20 @@ pub enum NodePortMode {
     Dsr,
 }
 
+/// Where packets of NodePort connections to other nodes are sent on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Acceleration {
+    /// After the kernel has made a socket buffer of them (tc).
+    #[default]
+    Disabled,
+    /// In the device's driver (XDP); not every driver can.
+    Native,
+    /// In the driver where it can, else as when disabled.
+    BestEffort,
+    /// In the kernel's generic XDP: for trying, no faster than tc.
+    Generic,
+}
+
 /// Source ports of translated connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SnatPorts {
@@ -172,6 +186,20 @@ impl FromStr for NodePortMode {
             "snat" => Ok(Self::Snat),
             "dsr" => Ok(Self::Dsr),
             _ => Err(ValueError("must be snat or dsr".to_owned())),
+        }
+    }
+}
+
+impl FromStr for Acceleration {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "disabled" => Ok(Self::Disabled),
+            "native" => Ok(Self::Native),
+            "best-effort" => Ok(Self::BestEffort),
+            "generic" => Ok(Self::Generic),
+            _ => Err(ValueError("must be disabled, native, best-effort or generic".to_owned())),
         }
     }
 }
@@ -262,7 +290,7 @@ macro_rules! read_as_text {
     )+};
 }
 
-read_as_text!(LoadBalancing, NodePortMode, SnatPorts, Interval);
+read_as_text!(LoadBalancing, NodePortMode, Acceleration, SnatPorts, Interval);
 
 impl<'de> Deserialize<'de> for HealthzAddress {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -285,6 +313,8 @@ pub struct ServicesConfiguration {
     pub node_port_addresses: Option<NodePortAddresses>,
     /// How connections to node ports reach other nodes.
     pub node_port_mode: Option<NodePortMode>,
+    /// Where their packets are sent on.
+    pub node_port_acceleration: Option<Acceleration>,
     /// How a backend is chosen.
     pub load_balancing: Option<LoadBalancing>,
     /// Entries of each Maglev table.

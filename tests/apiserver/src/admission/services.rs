@@ -131,7 +131,9 @@ fn node_port(
     spec: &mut Value,
     others: &[&std::sync::Arc<Value>],
 ) -> Result<(), Status> {
-    let mut taken: BTreeSet<u64> = others
+    // One number is one Service's, which may have it once for each protocol.
+    let mut own: BTreeSet<(u64, String)> = BTreeSet::new();
+    let taken: BTreeSet<u64> = others
         .iter()
         .flat_map(|other| other["spec"]["ports"].as_array().into_iter().flatten())
         .filter_map(|port| port["nodePort"].as_u64())
@@ -139,11 +141,12 @@ fn node_port(
     let (first, last) = (u64::from(options.node_ports.0), u64::from(options.node_ports.1));
     for port in items(spec, "ports") {
         let wanted = port["nodePort"].as_u64().filter(|number| *number != 0);
+        let protocol = port["protocol"].as_str().unwrap_or("TCP").to_owned();
         let said = match wanted {
             Some(number) if !(first..=last).contains(&number) => Some(format!(
                 "Invalid value: {number}: provided port is not in the valid range. The range of valid ports is {first}-{last}"
             )),
-            Some(number) if taken.contains(&number) => {
+            Some(number) if taken.contains(&number) || own.contains(&(number, protocol.clone())) => {
                 Some(format!("Invalid value: {number}: provided port is already allocated"))
             }
             _ => None,
@@ -151,10 +154,11 @@ fn node_port(
         if let Some(said) = said {
             return Err(Status::invalid(resource, name, &[("spec.ports[0].nodePort", "FieldValueInvalid", &said)]));
         }
-        let number = wanted.or_else(|| (first..=last).find(|number| !taken.contains(number)));
+        let free = |number: &u64| !taken.contains(number) && !own.iter().any(|(own, _)| own == number);
+        let number = wanted.or_else(|| (first..=last).find(free));
         let number =
             number.ok_or_else(|| Status::new(500, "InternalError", "failed to allocate a nodePort: range is full"))?;
-        taken.insert(number);
+        own.insert((number, protocol));
         port["nodePort"] = json!(number);
     }
     Ok(())
