@@ -9,7 +9,7 @@ use crate::node::Node;
 use crate::pod::chain;
 use faults::FaultWatch;
 use k8s_openapi::api::core::v1::Node as ApiNode;
-use orlop_datapath::{Datapath, Fault, TableUse};
+use orlop_datapath::{CollectReport, Datapath, Fault, TableUse, monotonic_s};
 use orlop_ebpf_abi::MAPS;
 use orlop_kernel::Netns;
 use orlop_model::{EventKind, Protocol};
@@ -18,6 +18,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
+/// How often flows that are over are forgotten: a full table of the default size is read in some 30 ms.
+const FORGET_EVERY: Duration = Duration::from_secs(10);
 /// How often the programs' faults are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Says which zone a node is in (KEP-2433).
@@ -32,6 +34,7 @@ pub(crate) fn begin(node: &Arc<Node>) {
     tokio::spawn(repair(Arc::clone(node)));
     tokio::spawn(bury(Arc::clone(node)));
     tokio::spawn(watch_faults(Arc::clone(node)));
+    tokio::spawn(forget_flows(Arc::clone(node)));
     if let Some(cluster) = &node.cluster {
         tokio::spawn(follow_zone(Arc::clone(node), cluster.registered.subscribe()));
     }
@@ -110,6 +113,22 @@ fn namespaces(node: &Node) -> Vec<Netns> {
     // A pod that is just ending has no sockets left.
     let of_pods = pods.filter_map(|pod| Netns::open(&node.config.pod_run(pod.want.uid.as_str()).join("ns/net")).ok());
     Netns::current().into_iter().chain(of_pods).collect()
+}
+
+/// Forgets the flows that are over: the programs only give their place to others when there is no
+/// other.
+async fn forget_flows(node: Arc<Node>) {
+    loop {
+        tokio::time::sleep(FORGET_EVERY).await;
+        let datapath = Arc::clone(&node.datapath);
+        match tokio::task::spawn_blocking(move || datapath.collect_flows(monotonic_s())).await {
+            Ok(Ok(CollectReport { seen, removed, snat_in_use, .. })) => {
+                tracing::debug!(seen, removed, snat_in_use, "flows that are over were forgotten");
+            }
+            Ok(Err(error)) => tracing::warn!(err = %chain(&error), "flows that are over stay"),
+            Err(error) => tracing::error!(err = %error, "forgetting flows broke off"),
+        }
+    }
 }
 
 /// Tells of what the programs had no room for.

@@ -102,8 +102,13 @@ fn host_ports_of_pods() {
         "all",
         &with("all", "{containerPort: 80, hostPort: 8080}, {containerPort: 53, hostPort: 5353, protocol: UDP}"),
     );
-    world.apply("local", &with("local", "{containerPort: 80, hostPort: 8081, hostIP: 127.0.0.1}"));
-    world.apply("one", &with("one", "{containerPort: 80, hostPort: 30500, hostIP: 10.99.0.1}"));
+    // One port of two pods, on one address each.
+    let two = |ip: &str, other: u16| {
+        let on = |port: u16| format!("{{containerPort: 80, hostPort: {port}, hostIP: {ip}}}");
+        format!("{}, {}", on(other), on(8082))
+    };
+    world.apply("local", &with("local", &two("127.0.0.1", 8081)));
+    world.apply("one", &with("one", &two(NODE, 30500)));
     world.apply("a", &pod("a", SLEEP));
     for name in ["all", "local", "one", "a"] {
         world.wait_ready(name);
@@ -117,8 +122,10 @@ fn host_ports_of_pods() {
         // In the range of NodePorts.
         assert_eq!(client.met(&format!("{NODE}:30500")).server, "one");
         assert_eq!(ask(&client.udp("0.0.0.0:0"), &format!("{NODE}:5353"), "q").0, "all q");
+        assert_eq!(client.met(&format!("{NODE}:8082")).server, "one");
         is_refused(client, &format!("{NODE}:8081"));
     }
+    assert_eq!(host.met("127.0.0.1:8082").server, "local");
     assert_eq!(outside.met(&format!("{NODE}:8080")).client.ip().to_string(), "10.99.0.2", "the client is not hidden");
     assert_eq!(host.met("127.0.0.1:8080").server, "all");
     assert_eq!(host.met("127.0.0.1:8081").server, "local");
