@@ -1,7 +1,6 @@
 //! Which slot a client gets: at random, or by a number made of the client and
 //! the frontend that is the same on every node.
 
-use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use orlop_ebpf_abi::{FrontendFlags, FrontendKey};
 
 use crate::packet::Ip;
@@ -56,7 +55,6 @@ pub fn index(question: &Question, set: Set) -> u32 {
     } else if outside && frontend.flags & FrontendFlags::DSR != 0 {
         set.first + by_client(question, set.count)
     } else {
-        // SAFETY: takes and touches nothing.
-        set.first + scaled(unsafe { bpf_get_prandom_u32() }, set.count)
+        set.first + scaled(question.random, set.count)
     }
 }

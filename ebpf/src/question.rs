@@ -17,6 +17,8 @@ pub struct Question {
     pub key: FrontendKey,
     /// Backend that the client has from before, and keeps while it is one of the set; 0: none.
     pub before: u32,
+    /// Of the one choice: all walks have to come to the same backend.
+    pub random: u32,
     /// Before the frontend was read.
     pub generation: MaybeUninit<u64>,
     frontend: MaybeUninit<Frontend>,
@@ -45,6 +47,7 @@ impl Question {
             });
             (&raw mut (*question).on_this_node).write(false);
             (&raw mut (*question).before).write(0);
+            (&raw mut (*question).random).write(0);
             place.assume_init_mut()
         }
     }

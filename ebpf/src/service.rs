@@ -11,6 +11,7 @@
 
 use core::ptr;
 
+use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 use orlop_ebpf_abi::{
@@ -239,6 +240,8 @@ pub fn is_active(id: &u32) -> bool {
 /// meanwhile (`GENERATION` even and the same) or if the next walk agrees.
 #[inline(always)]
 pub fn choose(question: &mut Question) -> &mut Resolved {
+    // SAFETY: takes and touches nothing.
+    question.random = unsafe { bpf_get_prandom_u32() };
     let mut last = 0;
     let mut tries = 0;
     while tries < TRIES_MAX {

@@ -51,8 +51,9 @@ pub struct End {
 /// knows them (client, service): its packets get [`Flow::nat`] as their destination
 /// ([`Self::DNAT`]) and [`Flow::snat`] as their source ([`Self::SNAT`]). The other
 /// ([`Self::REVERSE`]) has the ends as the responder knows them: its packets get
-/// [`Flow::nat`], the service, as their source and [`Flow::snat`], the client, as their
-/// destination.
+/// [`Flow::nat`], the service, as their source ([`Self::DNAT`]) and [`Flow::snat`], the client, as
+/// their destination ([`Self::SNAT`]). Both entries have the same of the two bits, and both ends
+/// written: an end that is not replaced is as in the key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlowFlags;
 

@@ -71,11 +71,11 @@ programs! {
     Getpeername6 "getpeername6" Hook::Cgroup(30), "cgroup getpeername6", "The same for IPv6 sockets, IPv4-mapped addresses too.";
     SockRelease "sock_release" Hook::Cgroup(34), "cgroup sock_release", "A closed socket leaves SOCKETS.";
     LearnEgress "learn_egress" Hook::Cgroup(1), "cgroup_skb egress", "The first packet of a translated socket enters its flow into FLOWS.";
-    PodFrom "pod_from" Hook::Pod(FilterHook::Ingress), "clsact ingress, pod veth", "Checks the source, counts, and hands packets for local pods over with redirect_peer.";
-    PodTo "pod_to" Hook::Pod(FilterHook::Egress), "clsact egress, pod veth", "Counts what the host's stack sends to the pod.";
-    UplinkIn "uplink_in" Hook::Uplink(TCX_INGRESS), "tcx ingress, uplink", "Translates packets to NodePorts to a backend.";
+    PodFrom "pod_from" Hook::Pod(FilterHook::Ingress), "clsact ingress, pod veth", "Checks the source, counts, translates what no socket hook did, and hands packets for local pods over with redirect_peer.";
+    PodTo "pod_to" Hook::Pod(FilterHook::Egress), "clsact egress, pod veth", "Counts what the host's stack sends to the pod, and translates answers of the host's network.";
+    UplinkIn "uplink_in" Hook::Uplink(TCX_INGRESS), "tcx ingress, uplink", "Translates packets of clients outside to a backend here or on another node, and answers back.";
     UplinkXdp "uplink_xdp" Hook::Xdp, "XDP, uplink", "Sends packets of known flows to backends on other nodes on at once.";
-    UplinkOut "uplink_out" Hook::Uplink(TCX_EGRESS), "tcx egress, uplink", "Translates the replies of NodePort backends back.";
+    UplinkOut "uplink_out" Hook::Uplink(TCX_EGRESS), "tcx egress, uplink", "Translates the replies of backends here, and masquerades what pods open to outside.";
 }
 
 impl fmt::Display for Program {

@@ -9,10 +9,11 @@ use orlop_model::Protocol::{Tcp, Udp};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use world::nodes::{Cluster, Way};
 use world::peers::{ask_udp, eventually, serve_tcp, serve_udp, talk_tcp, udp_socket};
-use world::service::Service;
+use world::service::{Service, apply};
 use world::{Netns, World};
 
 /// A client asks a service: the backend saw it as `seen`, it saw the service.
@@ -193,5 +194,75 @@ fn source_ports_that_run_out_are_counted_and_come_back() {
         talk_tcp(&a, "198.51.100.1:8080");
         open.iter_mut().for_each(Open::works);
         let _: Vec<TableUse> = datapath.table_use().unwrap();
+    });
+}
+
+#[test]
+fn no_connection_from_outside_breaks_while_endpoints_change() {
+    /// A quarter of the goal's 10,000: each is read back and compared whole.
+    const CHANGES: u32 = 2_500;
+    World::run("changes", |world| {
+        let cluster = Cluster::new(world, 2, Way::Direct);
+        let (b, c) = (cluster.node(2).pod(2), cluster.node(2).pod(3));
+        serve(&b, "10.1.2.2:8080", "b");
+        serve(&c, "10.1.2.3:8080", "c");
+        let both = [(1, "10.1.2.2:8080"), (2, "10.1.2.3:8080")];
+        let service = |epoch: u32| {
+            let some = match epoch % 3 {
+                0 => &both[..],
+                1 => &both[..1],
+                _ => &both[1..],
+            };
+            Service::new(1, Tcp, "10.96.0.1:80", some).node_port(30080).epoch(epoch)
+        };
+        let datapath = cluster.node(1).datapath();
+        apply(datapath, &[service(0)]);
+        let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            let connectors = [0, 1].map(|_| {
+                scope.spawn(|| {
+                    cluster.client.run(|| {
+                        while !stop.load(Ordering::Relaxed) {
+                            let mut stream = TcpStream::connect("192.0.2.11:30080").unwrap();
+                            stream.read_exact(&mut [0; 2]).unwrap();
+                            stream.write_all(b"x").unwrap();
+                            done.fetch_add(1, Ordering::Relaxed);
+                        }
+                    });
+                })
+            });
+            for epoch in 1..=CHANGES {
+                if connectors.iter().any(std::thread::ScopedJoinHandle::is_finished) {
+                    break;
+                }
+                apply(datapath, &[service(epoch)]);
+            }
+            stop.store(true, Ordering::Relaxed);
+            connectors.into_iter().for_each(|connector| connector.join().unwrap());
+        });
+        let counted = datapath.service_counters().unwrap();
+        let connections: u64 = counted.iter().map(|(_, counters)| counters.connections).sum();
+        assert!(counted.iter().all(|((_, backend), _)| *backend != 0), "{counted:?}");
+        assert_eq!(connections, done.load(Ordering::Relaxed));
+        assert!(connections > 100, "{connections} connections");
+        assert!(cluster.node(1).uplink_counters().drops_from.is_empty());
+    });
+}
+
+#[test]
+fn a_host_port_leads_from_every_address_of_the_node_to_its_pod() {
+    World::run("hostport", |world| {
+        let cluster = Cluster::new(world, 1, Way::Direct);
+        let (a, b) = (cluster.node(1).pod(1), cluster.node(1).pod(2));
+        serve(&b, "10.1.1.2:8080", "b");
+        let flags = FrontendFlags::HOST_PORT | FrontendFlags::EXTERNAL_LOCAL;
+        let port = |number, proto| {
+            let mut service = Service::new(number, proto, "0.0.0.0:8088", &[(number, "10.1.1.2:8080")]).flags(flags);
+            service = service.sets(1, 0);
+            service
+        };
+        cluster.serve(|_| vec![port(1, Tcp), port(2, Udp)]);
+        asks(&cluster.client, "192.0.2.11:8088", "b 198.51.100.1");
+        asks(&a, "192.0.2.11:8088", "b 10.1.1.1");
     });
 }
