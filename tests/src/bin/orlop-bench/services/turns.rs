@@ -1,5 +1,6 @@
 //! Contestants take turns in small portions, so that a busy machine slows all of them alike.
 
+use crate::figure::Report;
 use crate::load::Order;
 use crate::probe::Worker;
 use std::net::SocketAddrV4;
@@ -12,6 +13,18 @@ pub struct Contestant {
     pub worker: Worker,
     /// What the client asks for.
     pub address: SocketAddrV4,
+}
+
+/// Those whose service answers; the others are told of as not measured.
+pub fn reached(contestants: Vec<Contestant>, prefix: &str, report: &mut Report) -> Vec<Contestant> {
+    let answers = |mut one: Contestant| {
+        let reached = one.worker.reaches(one.address);
+        if !reached {
+            report.missing(&format!("{prefix}/{}", one.name), &format!("{} is not reached", one.address));
+        }
+        reached.then_some(one)
+    };
+    contestants.into_iter().filter_map(answers).collect()
 }
 
 /// Everything that one contestant was measured with.
