@@ -6,7 +6,7 @@ use orlop_model::Ifindex;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::{Datapath, Error, Program, sys};
+use crate::{Datapath, Error, Hook, Program, sys};
 
 /// What the programs need to know of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,17 +89,14 @@ impl Datapath {
         self.device_counters.remove(&device.get())
     }
 
-    /// Runs a tc program on a frame as if it came along on the device, counters
-    /// and flow table included, and returns its verdict (`TC_ACT_*`) and the frame
+    /// Runs a tc or XDP program on a frame as if it came along on the device, counters
+    /// and flow table included, and returns its verdict (`TC_ACT_*` or `XDP_*`) and the frame
     /// as the program left it. No packet goes anywhere.
     ///
     /// # Errors
-    /// A program that is not a tc program, or a device that is not there.
+    /// A program of another kind, or a device that is not there.
     pub fn dry_run(&self, program: Program, device: Ifindex, frame: &[u8]) -> Result<(i32, Vec<u8>), Error> {
-        sys::test_run(self.program(program), device.get(), frame).map_err(|source| Error::DryRun {
-            program,
-            device,
-            source,
-        })
+        let run = if program.hook() == Hook::Xdp { sys::test_run_xdp } else { sys::test_run };
+        run(self.program(program), device.get(), frame).map_err(|source| Error::DryRun { program, device, source })
     }
 }

@@ -298,9 +298,37 @@ pub fn test_run(program: BorrowedFd<'_>, ifindex: u32, packet: &[u8]) -> io::Res
     repeated_test_run(program, ifindex, packet, 1).map(|run| (run.verdict, run.packet))
 }
 
+/// `struct xdp_md`.
+#[repr(C)]
+struct XdpMd {
+    data: u32,
+    data_end: u32,
+    data_meta: u32,
+    ingress_ifindex: u32,
+    rx_queue_index: u32,
+    egress_ifindex: u32,
+}
+
+/// Runs an XDP program once on a packet, as if it met it on the device.
+pub fn test_run_xdp(program: BorrowedFd<'_>, ifindex: u32, packet: &[u8]) -> io::Result<(i32, Vec<u8>)> {
+    let context = XdpMd {
+        data: 0,
+        data_end: packet.len() as u32,
+        data_meta: 0,
+        ingress_ifindex: ifindex,
+        rx_queue_index: 0,
+        egress_ifindex: 0,
+    };
+    run_on(program, packet, &context, 1).map(|run| (run.verdict, run.packet))
+}
+
 /// As [`test_run`], so many times; each run gets the packet that the one before left.
 pub fn repeated_test_run(program: BorrowedFd<'_>, ifindex: u32, packet: &[u8], repeat: u32) -> io::Result<TestRun> {
-    let context = SkBuff { ifindex, ..SkBuff::default() };
+    run_on(program, packet, &SkBuff { ifindex, ..SkBuff::default() }, repeat)
+}
+
+/// Runs a program with the context of its type.
+fn run_on<C>(program: BorrowedFd<'_>, packet: &[u8], context: &C, repeat: u32) -> io::Result<TestRun> {
     let mut out = vec![0; packet.len() + GROWTH_BYTES];
     let mut attr = TestRunAttr {
         prog_fd: program.as_raw_fd() as u32,
@@ -309,8 +337,8 @@ pub fn repeated_test_run(program: BorrowedFd<'_>, ifindex: u32, packet: &[u8], r
         data_in: packet.as_ptr() as u64,
         data_out: out.as_mut_ptr() as u64,
         repeat,
-        ctx_size_in: size_of::<SkBuff>() as u32,
-        ctx_in: std::ptr::from_ref(&context) as u64,
+        ctx_size_in: size_of::<C>() as u32,
+        ctx_in: std::ptr::from_ref(context) as u64,
         ..TestRunAttr::default()
     };
     bpf(BPF_PROG_TEST_RUN, &mut attr)?;
