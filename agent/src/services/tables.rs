@@ -57,11 +57,12 @@ impl Services {
 
     /// Carries a plan out. What of it fails is told and repaired after a while.
     pub(super) fn write(&self, plan: &LbPlan, events: &EventLog) {
-        self.bury(plan.dead_udp_backends());
         if plan.is_empty() {
             return;
         }
         let problems = self.carry_out(plan);
+        // After it: a socket that is ended connects again at once, and is to find another.
+        self.bury(plan.dead_udp_backends());
         if problems.is_empty() {
             return self.health().written(Timestamp::now());
         }
@@ -125,8 +126,8 @@ impl Services {
                 return false;
             }
         };
-        self.bury(plan.dead_udp_backends());
         let problems = self.carry_out(&plan);
+        self.bury(plan.dead_udp_backends());
         if problems.is_empty() {
             self.told.lock().unwrap_or_else(PoisonError::into_inner).clear();
             self.health().repaired(Timestamp::now());
