@@ -93,7 +93,7 @@ fn affinity_refusals_and_services_of_another_proxy() {
 
 #[test]
 fn host_ports_of_pods() {
-    let world = World::new();
+    let mut world = World::new();
     let with = |name: &str, ports: &str| {
         let spec = format!("containers: [{{name: c, image: IMAGE, command: IDLE, ports: [{ports}]}}]");
         pod(name, &spec)
@@ -136,6 +136,13 @@ fn host_ports_of_pods() {
     assert!(text.contains("127.0.0.1:8081/TCP to "), "{text}");
     let text = world.orlop(&["services"]).ok();
     assert!(text.contains("10.99.0.1:30500/TCP   default/one"), "{text}");
+
+    // Another agent finds them as they are.
+    let before = world.agent_log();
+    world.restart();
+    let ready = || world.log_since(&before).contains("map_operations=0").then_some(());
+    world.wait_until("the new agent has nothing to write", ready);
+    assert_eq!(host.met("127.0.0.1:8081").server, "local");
 
     // A Service's node port goes first, and who does not get the port is told.
     let node_port = "type: NodePort, selector: {app: x}, ports: [{port: 80, nodePort: 30500}]";

@@ -1,61 +1,67 @@
 //! What of a plan can still be carried out when one of its operations failed. Pure.
 
 use orlop_lb::MapOp;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// The operations after `failed` that do not hang on it, in their order. The Service that it was
-/// for stays as it was, with all that it uses; every other one gets what the plan has for it.
-pub(super) fn after(failed: &MapOp, rest: &[MapOp]) -> Vec<MapOp> {
-    let held = held(failed, rest);
-    let removal = |op: &MapOp| {
-        matches!(
+/// What waits for the repair: Services of which an operation failed stay as they were, with all that
+/// they use; every other one gets what the plan has for it.
+#[derive(Debug)]
+pub(super) struct Held {
+    services: BTreeSet<u32>,
+    /// Services that the plan leads to each backend.
+    users: BTreeMap<u32, BTreeSet<u32>>,
+    /// The plan adds first. What comes after a removal is about backends that are needed no more.
+    removing: bool,
+}
+
+impl Held {
+    /// Nothing of this plan has failed yet.
+    pub fn none(plan: &[MapOp]) -> Self {
+        let mut users: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
+        for op in plan {
+            if let MapOp::PutSlot { key, block } = op {
+                for id in block.iter().filter(|id| **id != 0) {
+                    users.entry(*id).or_default().insert(key.service);
+                }
+            }
+        }
+        Self { services: BTreeSet::new(), users, removing: false }
+    }
+
+    /// An operation failed.
+    pub fn failed(&mut self, op: &MapOp) {
+        match op {
+            MapOp::PutBackend { id, .. } => self.services.extend(self.users.get(id).into_iter().flatten()),
+            MapOp::PutSlot { key, .. } => drop(self.services.insert(key.service)),
+            MapOp::PutSourceRange { key } => drop(self.services.insert(u32::from_be_bytes(key.service))),
+            MapOp::PutFrontend { frontend, .. } => drop(self.services.insert(frontend.service)),
+            MapOp::RemoveFrontend { .. }
+            | MapOp::RemoveSlot { .. }
+            | MapOp::RemoveSourceRange { .. }
+            | MapOp::RemoveBackend { .. } => self.removing = true,
+        }
+    }
+
+    /// Whether an operation may be carried out all the same; to be asked in their order.
+    pub fn lets(&mut self, op: &MapOp) -> bool {
+        self.removing |= matches!(
             op,
             MapOp::RemoveFrontend { .. }
                 | MapOp::RemoveSlot { .. }
                 | MapOp::RemoveSourceRange { .. }
                 | MapOp::RemoveBackend { .. }
-        )
-    };
-    // A plan adds first. What comes after a removal has begun is about backends that are needed no more.
-    let mut removing = removal(failed);
-    let mut left = Vec::new();
-    for op in rest {
-        removing |= removal(op);
-        let good = match op {
-            MapOp::PutBackend { .. } => held.is_empty() || !removing,
-            MapOp::PutSlot { key, .. } | MapOp::RemoveSlot { key } => !held.contains(&key.service),
+        );
+        match op {
+            MapOp::PutBackend { .. } => self.services.is_empty() || !self.removing,
+            MapOp::PutSlot { key, .. } | MapOp::RemoveSlot { key } => !self.services.contains(&key.service),
             MapOp::PutSourceRange { key } | MapOp::RemoveSourceRange { key } => {
-                !held.contains(&u32::from_be_bytes(key.service))
+                !self.services.contains(&u32::from_be_bytes(key.service))
             }
-            MapOp::PutFrontend { frontend, .. } => !held.contains(&frontend.service),
+            MapOp::PutFrontend { frontend, .. } => !self.services.contains(&frontend.service),
             MapOp::RemoveFrontend { .. } => true,
             // A Service that stays as it was may lead to it.
-            MapOp::RemoveBackend { .. } => held.is_empty(),
-        };
-        if good {
-            left.push(*op);
+            MapOp::RemoveBackend { .. } => self.services.is_empty(),
         }
-    }
-    left
-}
-
-/// Numbers of the Services that stay as they were.
-fn held(failed: &MapOp, rest: &[MapOp]) -> BTreeSet<u32> {
-    match failed {
-        MapOp::PutBackend { id, .. } => {
-            let leads_there = |op: &MapOp| match op {
-                MapOp::PutSlot { key, block } if block.contains(id) => Some(key.service),
-                _ => None,
-            };
-            rest.iter().filter_map(leads_there).collect()
-        }
-        MapOp::PutSlot { key, .. } => BTreeSet::from([key.service]),
-        MapOp::PutSourceRange { key } => BTreeSet::from([u32::from_be_bytes(key.service)]),
-        MapOp::PutFrontend { frontend, .. } => BTreeSet::from([frontend.service]),
-        MapOp::RemoveFrontend { .. }
-        | MapOp::RemoveSlot { .. }
-        | MapOp::RemoveSourceRange { .. }
-        | MapOp::RemoveBackend { .. } => BTreeSet::new(),
     }
 }
 
@@ -114,8 +120,10 @@ mod tests {
     #[track_caller]
     fn check(failed: usize, want: &[usize]) {
         let plan = plan();
-        let left = after(&plan[failed], &plan[failed + 1..]);
-        let places: Vec<usize> = left.iter().map(|op| plan.iter().position(|one| one == op).unwrap()).collect();
+        let mut held = Held::none(&plan);
+        assert!(plan[..failed].iter().all(|op| held.lets(op)));
+        held.failed(&plan[failed]);
+        let places: Vec<usize> = (failed + 1..plan.len()).filter(|place| held.lets(&plan[*place])).collect();
         assert_eq!(places, want, "after {failed}");
     }
 

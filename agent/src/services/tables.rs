@@ -1,20 +1,20 @@
 //! The eBPF tables of the Services: written, and repaired when a write failed.
 
-use super::{Services, partial};
+use super::Services;
+use super::partial::Held;
 use crate::events::{EventLog, NODE};
 use crate::health::TableHealth;
 use crate::pod::chain;
 use jiff::Timestamp;
 use orlop_datapath::Error;
-use orlop_lb::LbPlan;
+use orlop_lb::{LbPlan, MapOp};
 use orlop_model::EventKind;
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{MutexGuard, PoisonError};
 
-/// Operations of one plan that may fail before the rest of it waits for the repair.
-const FAILURES_MAX: usize = 64;
+/// After an operation of a plan failed, so many are tried at a time.
+const PART: usize = 1_024;
 
 /// Why the tables are not what they should be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +27,9 @@ pub(super) enum WriteProblem {
 
 impl WriteProblem {
     fn of(error: &Error) -> Self {
-        full_map(error).map_or_else(|| Self::Other(chain(error)), Self::Full)
+        // Which operation it was says little: thousands of them may fail for one reason.
+        let cause = if let Error::Apply { source, .. } = error { source } else { error };
+        full_map(cause).map_or_else(|| Self::Other(chain(cause)), Self::Full)
     }
 }
 
@@ -36,7 +38,6 @@ fn full_map(error: &Error) -> Option<&'static str> {
     // Of a hash map and of a trie (kernel/bpf/hashtab.c, lpm_trie.c).
     const FULL: [nix::errno::Errno; 2] = [nix::errno::Errno::E2BIG, nix::errno::Errno::ENOSPC];
     match error {
-        Error::Apply { source, .. } => full_map(source),
         Error::Map { map, source, .. } => {
             let number = source.raw_os_error()?;
             FULL.iter().any(|errno| *errno as i32 == number).then_some(map)
@@ -71,15 +72,27 @@ impl Services {
         self.repair.notify_one();
     }
 
-    /// One Service that cannot be written holds up no other.
+    /// Carries out all that can be; gives what went wrong. One Service that cannot be written
+    /// holds up no other.
     fn carry_out(&self, plan: &LbPlan) -> BTreeSet<WriteProblem> {
-        let mut problems = BTreeSet::new();
-        let mut ops = Cow::Borrowed(plan.0.as_slice());
-        for _ in 0..FAILURES_MAX {
-            let Err(error) = self.datapath.apply(&ops) else { break };
-            problems.insert(WriteProblem::of(&error));
-            let Error::Apply { index, op, .. } = error else { break };
-            ops = Cow::Owned(partial::after(&op, ops.get(index + 1..).unwrap_or_default()));
+        let Err(error) = self.datapath.apply(&plan.0) else { return BTreeSet::new() };
+        let mut problems = BTreeSet::from([WriteProblem::of(&error)]);
+        let Error::Apply { index, op, .. } = error else { return problems };
+        let (done, later) = plan.0.split_at(index);
+        let mut held = Held::none(&plan.0);
+        for op in done {
+            let _ = held.lets(op);
+        }
+        held.failed(&op);
+        for part in later[1..].chunks(PART) {
+            let mut ops: Vec<MapOp> = part.iter().filter(|op| held.lets(op)).copied().collect();
+            while let Err(error) = self.datapath.apply(&ops) {
+                problems.insert(WriteProblem::of(&error));
+                let Error::Apply { index, op, .. } = error else { return problems };
+                held.failed(&op);
+                ops.drain(..=index);
+                ops.retain(|op| held.lets(op));
+            }
         }
         problems
     }
