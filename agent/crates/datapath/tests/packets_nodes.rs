@@ -256,3 +256,34 @@ fn errors_are_about_the_packet_that_their_receiver_sent() {
         assert_eq!((verdict, &bytes[12..]), (REDIRECT, &wanted[..]));
     });
 }
+
+#[test]
+fn clients_outside_the_ranges_and_traffic_beyond_the_rate_are_dropped() {
+    World::run("ranges", |world| {
+        let pod = world.pod(2);
+        let node = Node::new(world);
+        let service = Service::new(1, Tcp, "10.96.0.1:80", &[(1, "10.1.0.2:8080")]).sets(1, 0);
+        let outer = service.at("203.0.113.5:80", FrontendFlags::EXTERNAL).range("198.51.100.0", 25);
+        apply(world.datapath(), &[outer]);
+        let from = |client: &str| node.arriving(Frame::syn(client, "203.0.113.5:80", 1));
+        let there = from("198.51.100.1:4000").dst("10.1.0.2:8080").macs([2, 0, 0, 0, 2, 2], [2, 0, 0, 0, 1, 2]);
+        node.check(Program::UplinkIn, &from("198.51.100.1:4000"), REDIRECT, &there);
+        let stranger = from("198.51.100.200:4000").bytes();
+        let (verdict, _) = world.datapath().dry_run(Program::UplinkIn, node.uplink, &stranger).unwrap();
+        assert_eq!((verdict, node.drops(DropReason::SourceRange)), (SHOT, 1));
+
+        // Both ways of the pod: what it sends, and what is delivered to it.
+        world.datapath().set_bandwidth(pod.host, Some(1_000), Some(1_000)).unwrap();
+        let payload = vec![7; 1400];
+        let sent = Frame { payload: payload.clone(), ..Frame::udp("10.1.0.2:9", "198.51.100.1:9") }.bytes();
+        let ack = Frame { payload, tcp_flags: 0x10, ..from("198.51.100.1:4000") }.bytes();
+        for _ in 0..200 {
+            world.datapath().dry_run(Program::PodFrom, pod.host, &sent).unwrap();
+            world.datapath().dry_run(Program::UplinkIn, node.uplink, &ack).unwrap();
+        }
+        let all = world.datapath().pod_counters().unwrap();
+        let counted = &all.iter().find(|(index, _)| *index == pod.host).unwrap().1;
+        assert!(counted.drops_from[&DropReason::Bandwidth] > 50, "{counted:?}");
+        assert!(counted.drops_to[&DropReason::Bandwidth] > 50, "{counted:?}");
+    });
+}

@@ -101,7 +101,9 @@ impl Node {
         let ns = Netns::new();
         let peer = ns.path();
         router.run(|| {
-            ip(&format!("link add node{number} type veth peer name uplink0 netns {peer}"));
+            ip(&format!(
+                "link add node{number} type veth peer name uplink0 address 02:00:00:00:09:{number:02x} netns {peer}"
+            ));
             ip(&format!("link set node{number} master nodes"));
             ip(&format!("link set node{number} up"));
         });
@@ -134,17 +136,19 @@ impl Node {
             device: self.uplink,
             snat_v4: Some(v4(number)),
             snat_v6: Some(v6(number)),
-            mac: [0; 6],
+            mac: [2, 0, 0, 0, 9, number],
             mtu: 1500,
             is_tunnel: false,
-            answers_neighbours: false,
+            answers_neighbours: true,
         };
         let tunnel = self.tunnel.map(|tunnel| NodeDevice {
             device: tunnel,
             snat_v4: Some(Ipv4Addr::new(10, 1, number, 0)),
             snat_v6: Some(Ipv6Addr::new(0xfd01, number.into(), 0, 0, 0, 0, 0, 0)),
+            mac: [0; 6],
             mtu: 1450,
             is_tunnel: true,
+            answers_neighbours: false,
             ..device
         });
         let devices: Vec<NodeDevice> = std::iter::once(device).chain(tunnel).collect();
