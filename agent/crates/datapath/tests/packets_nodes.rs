@@ -5,7 +5,7 @@ mod world;
 use orlop_datapath::{DropReason, NodeDevice, NodeSettings, Program};
 use orlop_ebpf_abi::FrontendFlags;
 use orlop_model::Ifindex;
-use orlop_model::Protocol::{Tcp, Udp};
+use orlop_model::Protocol::{Sctp, Tcp, Udp};
 use world::World;
 use world::frame::Frame;
 use world::service::{Service, apply};
@@ -285,5 +285,38 @@ fn clients_outside_the_ranges_and_traffic_beyond_the_rate_are_dropped() {
         let counted = &all.iter().find(|(index, _)| *index == pod.host).unwrap().1;
         assert!(counted.drops_from[&DropReason::Bandwidth] > 50, "{counted:?}");
         assert!(counted.drops_to[&DropReason::Bandwidth] > 50, "{counted:?}");
+    });
+}
+
+/// An SCTP packet with one INIT (1) or INIT ACK (2) chunk.
+fn sctp(macs: [[u8; 6]; 2], ttl: u8, [src, dst]: [&str; 2], chunk: u8) -> Vec<u8> {
+    let [src, dst]: [std::net::SocketAddrV4; 2] = [src.parse().unwrap(), dst.parse().unwrap()];
+    let tag = if chunk == 1 { [0; 4] } else { [1, 2, 3, 4] };
+    let init = [[chunk, 0, 0, 20], [1, 2, 3, 4], [0, 1, 0, 0], [0, 1, 0, 1], [0, 0, 0, 9]].concat();
+    let ports = [src.port().to_be_bytes(), dst.port().to_be_bytes()].concat();
+    let mut packet = [&ports[..], &tag, &[0; 4], &init].concat();
+    // RFC 9260 appendix A: CRC32c, the lowest byte first.
+    let sum = packet.iter().fold(!0_u32, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| if sum & 1 == 1 { sum >> 1 ^ 0x82f6_3b78 } else { sum >> 1 })
+    });
+    packet[8..12].copy_from_slice(&(!sum).to_le_bytes());
+    world::frame::ipv4(macs, ttl, 132, [*src.ip(), *dst.ip()], &packet)
+}
+
+#[test]
+fn sctp_is_translated_with_its_checksum() {
+    World::run("sctp", |world| {
+        let node = Node::new(world);
+        apply(world.datapath(), &[Service::new(1, Sctp, "10.96.0.1:80", &[(1, "10.2.0.2:8080")]).node_port(30080)]);
+        let macs = [node.mac, [2, 0, 0, 0, 7, 7]];
+        let check = |ttl, ends, chunk, becomes| {
+            let frame = sctp(macs, 64, ends, chunk);
+            let found = world.datapath().dry_run(Program::UplinkIn, node.uplink, &frame).unwrap();
+            assert_eq!(found, (REDIRECT, sctp(macs, ttl, becomes, chunk)));
+        };
+        let (client, asked) = ("198.51.100.1:4000", "192.0.2.2:30080");
+        let (source, backend) = ("192.0.2.2:61000", "10.2.0.2:8080");
+        check(63, [client, asked], 1, [source, backend]);
+        check(63, [backend, source], 2, [asked, client]);
     });
 }

@@ -145,3 +145,13 @@ pub fn age(error: &mut [u8]) {
     let sum = checksum(header);
     header[10..12].copy_from_slice(&sum.to_be_bytes());
 }
+
+/// An IPv4 packet in a frame.
+pub fn ipv4(macs: [[u8; 6]; 2], ttl: u8, proto: u8, ends: [std::net::Ipv4Addr; 2], payload: &[u8]) -> Vec<u8> {
+    let len = (20 + payload.len()) as u16;
+    let mut header = [&[0x45, 0][..], &len.to_be_bytes(), &[0, 7, 0, 0, ttl, proto, 0, 0]].concat();
+    header.extend(ends.map(|addr| addr.octets()).concat());
+    let sum = checksum(&header);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    [&macs.concat()[..], &[8, 0], &header, payload].concat()
+}
