@@ -4,10 +4,11 @@
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use orlop_ebpf_abi::{DeviceFlags, Flow, FlowFlags, SettingsFlags, Timeouts};
+use orlop_ebpf_abi::{DeviceFlags, DropReason, Flow, FlowFlags, SettingsFlags, Timeouts};
 
 use crate::counter::{self, Device};
-use crate::flow::{self, TRANSLATED};
+use crate::flow::{self, Key, TRANSLATED};
+use crate::maps::FLOWS;
 use crate::onward::{self, GO, TO_PEER};
 use crate::packet::{self, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, ICMPV6, Packet};
 use crate::pod::{self, NEXT, SHOT};
@@ -111,8 +112,10 @@ fn arrive(skb: *mut __sk_buff, work: Work) -> i32 {
             }
         } else if back != from_initiator && (back || holds(flow, packet)) {
             return known(skb, flow, src_hi, work);
-        } else if back || !from_initiator {
-            // To a translated flow's other end past the service, or from a service's address.
+        } else if back {
+            return past(skb, &key, flow, work);
+        } else if !from_initiator {
+            // From a service's address.
             return NEXT;
         }
     }
@@ -121,6 +124,21 @@ fn arrive(skb: *mut __sk_buff, work: Work) -> i32 {
     }
     let code = if packet.may_open() { open::packet_open(skb) } else { open::packet_stray(skb) };
     onward::finish(skb, code)
+}
+
+/// A client speaks to a backend itself, with the ends that a flow through a service has there. Its connection takes the
+/// place of one that is over; beside a living one it could not be told from it.
+#[inline(always)]
+fn past(skb: *mut __sk_buff, key: &Key, flow: &Flow, work: Work) -> i32 {
+    let packet = &work.packet;
+    if !packet.is_syn() || flow.isn == packet.seq {
+        return NEXT;
+    }
+    if !flow::is_over(flow, packet.proto) {
+        return work.drop(skb, DropReason::NatCollision);
+    }
+    let _ = FLOWS.remove(&key.0);
+    NEXT
 }
 
 /// A packet of a translated flow.
