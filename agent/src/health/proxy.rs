@@ -112,18 +112,21 @@ fn is_eligible(node: Option<&ApiNode>) -> bool {
 /// Answers for ever, where the configuration says so.
 pub(crate) async fn serve(node: Arc<Node>) {
     let Some(address) = node.config.services.healthz else { return };
+    let mut told = false;
     let listener = loop {
         match http::bind(address, Families::Both) {
             Ok(listener) => break listener,
+            Err(error) if told => tracing::debug!(%address, err = %error, "health check of Services not opened"),
             Err(error) => {
                 let message = format!(
                     "the health check of Services cannot listen on {address}: {error}; end who has the port, or \
                      choose another with --healthz-bind-address"
                 );
                 node.events.record(NODE, EventKind::Warning, "FailedToStartProxierHealthcheck", message);
-                tokio::time::sleep(RETRY).await;
+                told = true;
             }
         }
+        tokio::time::sleep(RETRY).await;
     };
     let families: BTreeSet<IpFamily> = node.config.node_ips.iter().map(|ip| IpFamily::of(*ip)).collect();
     let _serving = http::serve(listener, move |path| {

@@ -58,12 +58,13 @@ impl Services {
 
     /// Carries a plan out. What of it fails is told and repaired after a while.
     pub(super) fn write(&self, plan: &LbPlan, events: &EventLog) {
+        let problems = self.carry_out(plan);
+        // After it: a socket that is ended connects again at once, and is to find another. A backend that was
+        // draining may die without anything to write.
+        self.bury(plan.dead_udp_backends());
         if plan.is_empty() {
             return;
         }
-        let problems = self.carry_out(plan);
-        // After it: a socket that is ended connects again at once, and is to find another.
-        self.bury(plan.dead_udp_backends());
         if problems.is_empty() {
             return self.health().written(Timestamp::now());
         }
