@@ -337,20 +337,21 @@ fn parse_ports<C: EbpfContext>(ctx: &C, packet: &mut Packet) -> Result<(), DropR
         packet.seq = word(&ports, 4);
         packet.tcp_flags = load::<C, 1>(ctx, packet.l4 + 13)?.0[0];
     } else if packet.proto == SCTP {
-        parse_chunk(ctx, packet)?;
+        parse_chunk(ctx, packet);
     }
     Ok(())
 }
 
-/// The first chunk (RFC 9260 3.2): those that open and close stand alone or first.
+/// The first chunk (RFC 9260 3.2): those that open and close stand alone or first. A packet
+/// that ends before it is the receiver's to judge.
 #[inline(always)]
-fn parse_chunk<C: EbpfContext>(ctx: &C, packet: &mut Packet) -> Result<(), DropReason> {
+fn parse_chunk<C: EbpfContext>(ctx: &C, packet: &mut Packet) {
     const INIT: u8 = 1;
     const INIT_ACK: u8 = 2;
     const ABORT: u8 = 6;
     const SHUTDOWN: u8 = 7;
     const SHUTDOWN_ACK: u8 = 8;
-    let chunk = load::<C, 1>(ctx, packet.l4 + 12)?.0[0];
+    let chunk = load::<C, 1>(ctx, packet.l4 + 12).map_or(0, |chunk| chunk.0[0]);
     packet.tcp_flags = match chunk {
         INIT => TCP_SYN,
         INIT_ACK => TCP_SYN | TCP_ACK,
@@ -359,7 +360,6 @@ fn parse_chunk<C: EbpfContext>(ctx: &C, packet: &mut Packet) -> Result<(), DropR
         _ => TCP_ACK,
     };
     if chunk == INIT {
-        packet.seq = word(&load::<C, 4>(ctx, packet.l4 + 16)?, 0);
+        packet.seq = load::<C, 4>(ctx, packet.l4 + 16).map_or(0, |tag| word(&tag, 0));
     }
-    Ok(())
 }
