@@ -19,6 +19,8 @@ pub static BACKENDS: HashMap<u32, Backend> = HashMap::with_max_entries(entries::
 #[map]
 pub static SOURCE_RANGES: LpmTrie<[u8; 20], u32> = LpmTrie::with_max_entries(entries::SOURCE_RANGES, 0);
 #[map]
+pub static CLUSTER_IPS: HashMap<Addr, u32> = HashMap::with_max_entries(entries::CLUSTER_IPS, BPF_F_NO_PREALLOC);
+#[map]
 pub static GENERATION: Array<u64> = Array::with_max_entries(entries::GENERATION, 0);
 #[map]
 pub static NODE_PORTS: Array<u64> = Array::with_max_entries(entries::NODE_PORTS, 0);

@@ -6,7 +6,7 @@ use aya_ebpf::programs::TcContext;
 use orlop_ebpf_abi::{DropReason, FlowFlags, FrontendFlags, NodeAddrFlags, SettingsFlags};
 
 use crate::counter::{self, Device};
-use crate::maps::NODE_ADDRS;
+use crate::maps::{CLUSTER_IPS, NODE_ADDRS};
 use crate::onward::{GO, TO_PEER};
 use crate::packet::Ip;
 use crate::pair::{self, CLAIMED, TAKEN};
@@ -36,6 +36,14 @@ pub fn is_own(addr: Ip) -> bool {
     node_addr(addr) & NodeAddrFlags::OWN != 0
 }
 
+/// An address that is a service's alone: on a port that the service does not have nobody
+/// else answers either, and the packet must not go looking for one outside.
+#[inline(always)]
+fn is_cluster_ip(addr: Ip) -> bool {
+    // SAFETY: only its presence is looked at.
+    unsafe { CLUSTER_IPS.get(addr.bytes()) }.is_some()
+}
+
 /// Not a flag of a frontend: there is one.
 pub const IS_SERVICE: u32 = 1 << 31;
 /// Not a flag of a frontend: other nodes do not choose backends by the table that is
@@ -48,7 +56,9 @@ pub const CHOICE_DIFFERS: u32 = 1 << 30;
 pub extern "C" fn packet_service() -> u32 {
     let Some(work) = work::here() else { return 0 };
     let packet = &work.packet;
-    let Some(frontend) = service::frontend(packet.dst, packet.dst_port, packet.proto) else { return 0 };
+    let Some(frontend) = service::frontend(packet.dst, packet.dst_port, packet.proto) else {
+        return if is_cluster_ip(packet.dst) { IS_SERVICE } else { 0 };
+    };
     let differs = frontend.maglev == 0 && frontend.local != 0;
     frontend.flags | IS_SERVICE | if differs { CHOICE_DIFFERS } else { 0 }
 }
@@ -102,7 +112,8 @@ pub extern "C" fn packet_open(skb: *mut __sk_buff) -> i32 {
             kind = packet_choose_here();
         }
         if kind == Kind::NotAService as u32 {
-            return NEXT;
+            let unused = is_cluster_ip(work.packet.dst);
+            return if unused { packet_refuse(skb, DropReason::NoBackend as u32) } else { NEXT };
         }
         if kind != Kind::Backend as u32 || work.to.dst.is_v4() != work.packet.dst.is_v4() {
             return refuse(skb, work, kind);

@@ -198,7 +198,8 @@ fn begin(ctx: &TcContext, packet: &Packet) -> i32 {
         return masquerade::packet_masquerade(skb);
     }
     // A process of the node whose socket no hook translated.
-    if !packet.has_ports || open::packet_service() == 0 || !open::is_own(packet.src) {
+    let asks = packet.has_ports || packet.is_echo;
+    if !asks || open::packet_service() == 0 || !open::is_own(packet.src) {
         return NEXT;
     }
     onward::finish(skb, open::packet_open(skb))

@@ -66,6 +66,7 @@ maps! {
     SLOTS: Hash<SlotKey, SlotBlock>[524_288] "Service, epoch and block to 16 backend ids.";
     BACKENDS: Hash<u32, Backend>[524_288] "Backend id to address, port and state.";
     SOURCE_RANGES: LpmTrie<SourceRangeKey, u32>[65_536] "Service and network to 1: clients that a load balancer's address serves.";
+    CLUSTER_IPS: Hash<Addr, u32>[131_072] "Address of a service inside the cluster to 1: a port that it does not have is refused.";
     GENERATION: Array<u32, u64>[1] "Odd while user space changes the service tables; readers that met a change read again.";
     NODE_PORTS: Array<u32, u64>[1_024] "One bit a port: some frontend is a NodePort or a host port on it.";
     NODE_ADDRS: Hash<Addr, u32>[16_384] "Addresses of the node, and of other nodes, to what is served there.";

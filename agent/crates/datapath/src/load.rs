@@ -14,7 +14,7 @@ use std::sync::Mutex;
 
 use crate::layout::Layout;
 use crate::table::Table;
-use crate::tables::NodePorts;
+use crate::tables::Followed;
 use crate::{Error, Program, attach, filters, sys};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/orlop-ebpf.o"));
@@ -41,6 +41,7 @@ pub struct Datapath {
     pub(crate) slots: Table<SlotKey, SlotBlock>,
     pub(crate) backends: Table<u32, Backend>,
     pub(crate) source_ranges: Table<SourceRangeKey, u32>,
+    pub(crate) cluster_ips: Table<Addr, u32>,
     pub(crate) generation: Table<u32, u64>,
     pub(crate) node_port_bits: Table<u32, u64>,
     pub(crate) node_addrs: Table<Addr, u32>,
@@ -53,7 +54,7 @@ pub struct Datapath {
     pub(crate) pods: Table<Addr, LocalPod>,
     pub(crate) device_counters: Table<u32, DeviceCounters>,
     pub(crate) service_counters: Table<ServiceCounterKey, ServiceCounters>,
-    pub(crate) node_ports: Mutex<NodePorts>,
+    pub(crate) followed: Mutex<Followed>,
     pub(crate) cpus: usize,
 }
 
@@ -99,6 +100,7 @@ impl Datapath {
             slots: Table::new("SLOTS", open("SLOTS")?),
             backends: Table::new("BACKENDS", open("BACKENDS")?),
             source_ranges: Table::new("SOURCE_RANGES", open("SOURCE_RANGES")?),
+            cluster_ips: Table::new("CLUSTER_IPS", open("CLUSTER_IPS")?),
             generation: Table::new("GENERATION", open("GENERATION")?),
             node_port_bits: Table::new("NODE_PORTS", open("NODE_PORTS")?),
             node_addrs: Table::new("NODE_ADDRS", open("NODE_ADDRS")?),
@@ -111,7 +113,7 @@ impl Datapath {
             pods: Table::new("PODS", open("PODS")?),
             device_counters: Table::new("DEVICE_COUNTERS", open("DEVICE_COUNTERS")?),
             service_counters: Table::new("SERVICE_COUNTERS", open("SERVICE_COUNTERS")?),
-            node_ports: Mutex::default(),
+            followed: Mutex::default(),
             cpus: possible_cpus()?,
             layout,
         };
