@@ -38,6 +38,18 @@ fn start(work: Work) -> u64 {
     hash ^ hash >> 32
 }
 
+/// The part of the range for flows to services' backends, and the one for all others. A
+/// masqueraded flow may go to a NodePort of another node, and lead from there to the very backend that
+/// a flow from here is sent to: with one port they would look the same there.
+#[inline(always)]
+fn half(first: u32, count: u32, bits: u32) -> (u32, u32) {
+    let half = count / 2;
+    if half == 0 {
+        return (first, count);
+    }
+    if bits & FlowFlags::DNAT != 0 { (first + half, count - half) } else { (first, half) }
+}
+
 /// Gives `work.to` a source on this device and claims it. 0, or the drop reason's number.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -45,7 +57,7 @@ pub extern "C" fn packet_take_port(ifindex: u32, bits: u32) -> u32 {
     let Some(mut work) = work::here() else { return DropReason::NatFailed as u32 };
     let Some(addr) = address(ifindex, work.packet.src) else { return DropReason::NoRoute as u32 };
     let Settings { snat_port_first, snat_ports, .. } = settings();
-    let (first, count) = (u32::from(snat_port_first), u32::from(snat_ports));
+    let (first, count) = half(u32::from(snat_port_first), u32::from(snat_ports), bits);
     if count != 0 {
         let start = start(work);
         let step = if count <= PORTS_TRIED_MAX { 1 } else { (start >> 32) as u32 | 1 };

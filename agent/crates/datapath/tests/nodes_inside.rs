@@ -180,7 +180,8 @@ fn source_ports_that_run_out_are_counted_and_come_back() {
         let datapath = cluster.node(1).datapath();
         serve(&cluster.client, "198.51.100.1:8080", "outside");
         serve(&cluster.client, "198.51.100.1:8081", "outside");
-        datapath.set_settings(&NodeSettings { snat_ports: 3, ..NodeSettings::default() }).unwrap();
+        // Half of them, three, are for flows that are no service's.
+        datapath.set_settings(&NodeSettings { snat_ports: 6, ..NodeSettings::default() }).unwrap();
         let mut open: Vec<Open> = (0..3).map(|_| Open::new(&a, "198.51.100.1:8080")).collect();
         let addr: SocketAddr = "198.51.100.1:8080".parse().unwrap();
         let failed = a.run(|| TcpStream::connect_timeout(&addr, Duration::from_millis(300)).unwrap_err());
