@@ -11,9 +11,9 @@ use crate::events::NODE;
 use crate::node::Node;
 use crate::nodes::NodesView;
 use anyhow::{Context, Result};
-use orlop_config::Acceleration as Said;
+use orlop_config::{Acceleration as Said, SnatPorts};
 use orlop_datapath::{Acceleration, Datapath};
-use orlop_kernel::{Mac, Netlink};
+use orlop_kernel::{Mac, Netlink, Netns, read_sysctl};
 use orlop_model::{EventKind, Ifindex};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,9 +27,27 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Attaches to what there is now; what it gives keeps programs and tables as the
 /// node's devices and the cluster's nodes are.
 pub(crate) fn begin(node: &Node) -> Uplinks {
+    warn_of_shared_ports(node.config.services.snat_ports);
     let mut uplinks = Uplinks { view: node.nodes.view(), done: Done::default() };
     uplinks.look(node);
     uplinks
+}
+
+/// A translated connection and a socket of the node with the same port may look the same to who answers.
+fn warn_of_shared_ports(ports: SnatPorts) {
+    // What `kube-apiserver --service-node-port-range` has where nobody says another.
+    let mut others = vec![(30_000, 32_767, "node ports")];
+    let own = Netns::current().and_then(|netns| read_sysctl(&netns, "net/ipv4/ip_local_port_range"));
+    let own = own.unwrap_or_default();
+    let mut numbers = own.split_whitespace().filter_map(|number| number.parse().ok());
+    others
+        .extend(numbers.next().zip(numbers.next()).map(|(first, last)| (first, last, "net.ipv4.ip_local_port_range")));
+    for (first, last, whose) in others {
+        if ports.first <= last && first <= ports.last {
+            let shown = format!("{}-{}", ports.first, ports.last);
+            tracing::warn!(snat_ports = shown, others = format!("{first}-{last}"), whose, "source ports are shared");
+        }
+    }
 }
 
 /// See [`begin`].

@@ -65,7 +65,8 @@ impl ServiceConfig {
         let size = args.maglev_table_size.or(said.maglev_table_size);
         ensure!(
             size.is_none() || balancing == LoadBalancing::Maglev,
-            "--maglev-table-size {} is for --load-balancing maglev, and it is random",
+            "--maglev-table-size (services.maglevTableSize) is {} and for load balancing by maglev: say --load-balancing \
+             maglev (services.loadBalancing), too",
             size.unwrap_or_default().get()
         );
         let non_masquerade = match args.non_masquerade_cidr {

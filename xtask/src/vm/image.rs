@@ -20,7 +20,7 @@ pub const ENDED: &str = "orlop-vm: all tests ran";
 const MODULES: [&str; 3] = ["kernel/net", "kernel/drivers/net", "kernel/lib"];
 
 /// Modules that the kernel does not load by itself when they are asked for.
-const LOADED: &str = "veth vxlan sch_ingress sch_fq cls_bpf act_bpf inet_diag tcp_diag udp_diag";
+const LOADED: &str = "veth bridge vxlan sch_ingress sch_fq cls_bpf act_bpf inet_diag tcp_diag udp_diag";
 
 /// A kernel, unpacked.
 pub struct Kernel {

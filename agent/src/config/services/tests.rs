@@ -72,7 +72,11 @@ fn faults_name_flag_or_key_and_value() {
         assert!(error.contains(part), "{error}");
     }
     check("", &["--node-port-addresses=10.0.0.0/8,x"], "--node-port-addresses 10.0.0.0/8,x: \"x\" must be a network");
-    check("", &["--maglev-table-size=1021"], "--maglev-table-size 1021 is for --load-balancing maglev");
+    check(
+        "",
+        &["--maglev-table-size=1021"],
+        "--maglev-table-size (services.maglevTableSize) is 1021 and for load balancing by maglev",
+    );
     check("mapEntries: {FLOW: 7}\n", &[], "mapEntries FLOW: there is no such map");
     check("mapEntries: {NODE_PORTS: 7}\n", &[], "mapEntries NODE_PORTS: there is no such map, or its size is fixed");
     check("mapEntries: {FLOWS: 0}\n", &[], "mapEntries FLOWS: 0 must be greater than 0");
