@@ -149,7 +149,6 @@ impl Node {
             mtu: 1450,
             is_tunnel: true,
             answers_neighbours: false,
-            ..device
         });
         let devices: Vec<NodeDevice> = std::iter::once(device).chain(tunnel).collect();
         self.ns.run(|| {
