@@ -59,14 +59,15 @@ pub(crate) struct Uplinks {
 impl Uplinks {
     /// Follows for ever.
     pub async fn follow(mut self, node: Arc<Node>) {
+        let audit = node.config.services.audit_interval.unwrap_or(Duration::MAX);
         loop {
-            let changed = match self.look(&node) {
-                true => self.view.changed().await,
-                false => tokio::time::timeout(RETRY, self.view.changed()).await.unwrap_or(Ok(())),
-            };
+            let wait = if self.look(&node) { audit } else { RETRY };
+            let changed = tokio::time::timeout(wait, self.view.changed()).await.unwrap_or(Ok(()));
             if changed.is_err() {
                 return;
             }
+            // Somebody else may have written there meanwhile.
+            self.done.written = None;
         }
     }
 

@@ -114,6 +114,8 @@ fn a_token_that_is_renewed_on_disk_is_taken() {
     let old = fs::read_to_string(cluster.folder("token")).unwrap();
     cluster.server.refuse_token(&old);
     cluster.server.faults().close_connections();
+    // Only then is the watch of pods over.
+    cluster.server.wait_requests(1, |one| one.code == 401 && one.resource == "pods");
     cluster.create(&pod("after", IDLER));
     cluster.server.wait_requests(3, |one| one.code == 401);
     assert_eq!(cluster.find("after"), None);

@@ -114,6 +114,15 @@ fn what_somebody_else_wrote_is_put_right() {
     let backends = Foreign::open(&world, "BACKENDS");
     backends.keys(4).iter().for_each(|key| backends.delete(key));
     world.wait_until("the backend is back", || host.meet("10.96.4.1:80").ok());
+
+    // What follows from the Services and from the node, too.
+    for (map, key_size) in [("CLUSTER_IPS", 16), ("NODE_ADDRS", 16), ("DEVICES", 4), ("NON_MASQUERADE", 20)] {
+        let table = Foreign::open(&world, map);
+        let before = table.keys(key_size).len();
+        assert!(before > 0, "{map}");
+        table.keys(key_size).iter().for_each(|key| table.delete(key));
+        world.wait_until(&format!("{map} is whole"), || (table.keys(key_size).len() == before).then_some(()));
+    }
 }
 
 #[test]

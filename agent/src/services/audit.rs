@@ -25,6 +25,11 @@ impl Services {
         if !report.is_good() {
             self.put_right(events)?;
         }
+        let restored = self.datapath.restore_followed()?;
+        if restored > 0 {
+            let message = format!("{restored} elements of NODE_PORTS and CLUSTER_IPS were changed by somebody else");
+            events.record(NODE, EventKind::Warning, "ServiceTablesRepaired", message);
+        }
         Ok(Some(report))
     }
 

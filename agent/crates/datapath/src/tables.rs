@@ -1,6 +1,6 @@
 //! The service tables: carrying out a plan, and reading back what is there.
 
-use orlop_ebpf_abi::{Addr, FrontendFlags, FrontendKey, NODE_PORT_WORD_BITS};
+use orlop_ebpf_abi::{Addr, FrontendFlags, FrontendKey, NODE_PORT_WORD_BITS, entries};
 use orlop_lb::{LbTables, MapOp, addr_ip};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
@@ -34,6 +34,13 @@ fn is_wildcard(key: &FrontendKey) -> bool {
 }
 
 impl Followed {
+    /// One word of `NODE_PORTS`.
+    fn node_port_word(&self, word: u32) -> u64 {
+        let first = (word * NODE_PORT_WORD_BITS) as u16;
+        let last = first + (NODE_PORT_WORD_BITS - 1) as u16;
+        self.node_ports.range(first..=last).fold(0, |bits, (port, _)| bits | 1 << (port - first))
+    }
+
     /// Whether the address has a frontend of its own.
     fn has(&self, addr: Addr) -> bool {
         let key = |byte| FrontendKey { addr, port: [byte; 2], proto: byte, pad: byte };
@@ -136,10 +143,35 @@ impl Datapath {
 
     fn write_node_port_word(&self, followed: &Followed, port: u16) -> Result<(), Error> {
         let word = u32::from(port) / NODE_PORT_WORD_BITS;
-        let first = (word * NODE_PORT_WORD_BITS) as u16;
-        let last = first + (NODE_PORT_WORD_BITS - 1) as u16;
-        let bits = followed.node_ports.range(first..=last).fold(0_u64, |bits, (port, _)| bits | 1 << (port - first));
-        self.node_port_bits.put(&word, &bits)
+        self.node_port_bits.put(&word, &followed.node_port_word(word))
+    }
+
+    /// Writes what follows from the frontends (`NODE_PORTS`, `CLUSTER_IPS`) again where somebody else
+    /// changed it, and says how many elements that were.
+    ///
+    /// # Errors
+    /// A map that cannot be read or written.
+    pub fn restore_followed(&self) -> Result<usize, Error> {
+        let followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wrong = 0;
+        for word in 0..entries::NODE_PORTS {
+            let wanted = followed.node_port_word(word);
+            if self.node_port_bits.get(&word)? != Some(wanted) {
+                self.node_port_bits.put(&word, &wanted)?;
+                wrong += 1;
+            }
+        }
+        let there: BTreeSet<Addr> = self.cluster_ips.keys()?.into_iter().collect();
+        let wanted: BTreeSet<Addr> = followed.inside.iter().map(|key| key.addr).collect();
+        for addr in wanted.difference(&there) {
+            self.cluster_ips.put(addr, &1)?;
+            wrong += 1;
+        }
+        for addr in there.difference(&wanted) {
+            self.cluster_ips.remove(addr)?;
+            wrong += 1;
+        }
+        Ok(wrong)
     }
 
     /// What the service maps hold now.
