@@ -2,8 +2,8 @@
 //! to which a packet with an address of the node as its source is a forgery.
 
 use aya_ebpf::bindings::{
-    __sk_buff, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LOOKUP_SKIP_NEIGH, bpf_redir_neigh,
-    bpf_redir_neigh__bindgen_ty_1,
+    __sk_buff, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LOOKUP_SKIP_NEIGH,
+    bpf_fib_lookup as FibLookup, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1,
 };
 use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_l3_csum_replace, bpf_redirect_neigh, bpf_skb_store_bytes};
 use aya_ebpf::programs::TcContext;
@@ -29,6 +29,20 @@ pub fn uplink(ifindex: u32) -> Option<&'static Uplink> {
     unsafe { DEVICES.get(&ifindex) }
 }
 
+/// Puts both ends into the question.
+#[inline(always)]
+pub fn ask(fib: &mut FibLookup, src: Ip, dst: Ip) {
+    if dst.is_v4() {
+        fib.family = INET;
+        fib.__bindgen_anon_3.ipv4_src = src.raw_v4();
+        fib.__bindgen_anon_4.ipv4_dst = dst.raw_v4();
+    } else {
+        fib.family = INET6;
+        fib.__bindgen_anon_3.ipv6_src = src.words();
+        fib.__bindgen_anon_4.ipv6_dst = dst.words();
+    }
+}
+
 /// Asks the kernel by which device and next hop an address is reached. 0, or the
 /// drop reason's number.
 #[unsafe(no_mangle)]
@@ -41,15 +55,7 @@ pub extern "C" fn packet_route(skb: *mut __sk_buff, dst_hi: u64, dst_lo: u64) ->
     *fib = unsafe { core::mem::zeroed() };
     // SAFETY: the kernel's context.
     fib.ifindex = unsafe { (*skb).ifindex };
-    if dst.is_v4() {
-        fib.family = INET;
-        fib.__bindgen_anon_3.ipv4_src = src.raw_v4();
-        fib.__bindgen_anon_4.ipv4_dst = dst.raw_v4();
-    } else {
-        fib.family = INET6;
-        fib.__bindgen_anon_3.ipv6_src = src.words();
-        fib.__bindgen_anon_4.ipv6_dst = dst.words();
-    }
+    ask(fib, src, dst);
     // SAFETY: the struct and its size.
     let found = unsafe { bpf_fib_lookup(skb.cast(), fib, size_of_val(fib) as i32, BPF_FIB_LOOKUP_SKIP_NEIGH) };
     // "Fragmentation needed" is the kernel's word on this packet; the caller looks itself.

@@ -16,14 +16,12 @@ use orlop_ebpf_abi::{Flow, FlowFlags};
 use crate::checksum;
 use crate::counter::{self, Device};
 use crate::flow;
+use crate::forward;
 use crate::packet::{ETH_HEADER_LEN, ETH_P_IP, ETH_P_IPV6, Ip, Packet, TCP, TCP_SYN, UDP};
 use crate::pair;
 
 const V4_LEN: u32 = 20;
 const V6_LEN: u32 = 40;
-/// `AF_INET`, `AF_INET6`.
-const INET: u8 = 2;
-const INET6: u8 = 10;
 
 /// A packet and what of its headers is written again.
 struct Frame {
@@ -123,15 +121,7 @@ fn route(ctx: &XdpContext, frame: &Frame, src: Ip, dst: Ip) -> Option<[u32; 3]> 
     fib.ifindex = ifindex;
     fib.l4_protocol = frame.packet.proto;
     fib.__bindgen_anon_1.tot_len = frame.ip_len;
-    if dst.is_v4() {
-        fib.family = INET;
-        fib.__bindgen_anon_3.ipv4_src = src.raw_v4();
-        fib.__bindgen_anon_4.ipv4_dst = dst.raw_v4();
-    } else {
-        fib.family = INET6;
-        fib.__bindgen_anon_3.ipv6_src = src.words();
-        fib.__bindgen_anon_4.ipv6_dst = dst.words();
-    }
+    forward::ask(&mut fib, src, dst);
     // SAFETY: the size is the structure's.
     let found = unsafe { bpf_fib_lookup(ctx.as_ptr(), &raw mut fib, size_of::<FibLookup>() as i32, 0) };
     if found != 0 || fib.ifindex != ifindex {

@@ -3,8 +3,8 @@
 use orlop_ebpf_abi::{Bandwidth, BandwidthKey};
 use orlop_model::Ifindex;
 
-use crate::table::{Plain, Table};
-use crate::{Datapath, Error, sys};
+use crate::table::Plain;
+use crate::{Datapath, Error};
 
 // SAFETY: both are words of integers without padding.
 unsafe impl Plain for BandwidthKey {}
@@ -42,11 +42,9 @@ impl Datapath {
     /// it is, with what was used of it.
     ///
     /// # Errors
-    /// The map cannot be opened or written.
+    /// The map cannot be written.
     pub fn set_bandwidth(&self, host: Ifindex, egress: Option<u64>, ingress: Option<u64>) -> Result<(), Error> {
-        let path = self.layout.map("BANDWIDTH");
-        let pin = sys::open_pin(&path).map_err(|source| Error::Pin { operation: "open pin", path, source })?;
-        let table: Table<BandwidthKey, Bandwidth> = Table::new("BANDWIDTH", pin);
+        let table = &self.bandwidth;
         for (direction, rate) in [(BandwidthKey::FROM, egress), (BandwidthKey::TO, ingress)] {
             let key = BandwidthKey { ifindex: host.get(), direction };
             let Some(rate) = rate else {

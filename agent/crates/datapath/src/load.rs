@@ -3,8 +3,8 @@
 use aya::EbpfLoader;
 use aya::programs::Program as Loaded;
 use orlop_ebpf_abi::{
-    Addr, Backend, Device, DeviceCounters, Frontend, FrontendKey, LocalPod, MAPS, MapSpec, NetworkKey,
-    ServiceCounterKey, ServiceCounters, Settings, SlotBlock, SlotKey, SocketService, SourceRangeKey,
+    Addr, Backend, Bandwidth, BandwidthKey, Device, DeviceCounters, Frontend, FrontendKey, LocalPod, MAPS, MapSpec,
+    NetworkKey, ServiceCounterKey, ServiceCounters, Settings, SlotBlock, SlotKey, SocketService, SourceRangeKey,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -42,6 +42,7 @@ pub struct Datapath {
     pub(crate) backends: Table<u32, Backend>,
     pub(crate) source_ranges: Table<SourceRangeKey, u32>,
     pub(crate) cluster_ips: Table<Addr, u32>,
+    pub(crate) bandwidth: Table<BandwidthKey, Bandwidth>,
     pub(crate) generation: Table<u32, u64>,
     pub(crate) node_port_bits: Table<u32, u64>,
     pub(crate) node_addrs: Table<Addr, u32>,
@@ -101,6 +102,7 @@ impl Datapath {
             backends: Table::new("BACKENDS", open("BACKENDS")?),
             source_ranges: Table::new("SOURCE_RANGES", open("SOURCE_RANGES")?),
             cluster_ips: Table::new("CLUSTER_IPS", open("CLUSTER_IPS")?),
+            bandwidth: Table::new("BANDWIDTH", open("BANDWIDTH")?),
             generation: Table::new("GENERATION", open("GENERATION")?),
             node_port_bits: Table::new("NODE_PORTS", open("NODE_PORTS")?),
             node_addrs: Table::new("NODE_ADDRS", open("NODE_ADDRS")?),

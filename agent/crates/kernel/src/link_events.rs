@@ -22,7 +22,26 @@ pub enum LinkEvent {
     Lost,
 }
 
-type Messages = Pin<Box<dyn futures_util::Stream<Item = (NetlinkMessage<RouteNetlinkMessage>, SocketAddr)> + Send>>;
+pub(crate) type Messages =
+    Pin<Box<dyn futures_util::Stream<Item = (NetlinkMessage<RouteNetlinkMessage>, SocketAddr)> + Send>>;
+
+/// Listens to groups of route netlink in `netns`, as long as the task runs.
+pub(crate) fn listen(
+    netns: &Netns,
+    groups: &[MulticastGroup],
+) -> Result<(Messages, tokio::task::JoinHandle<()>), KernelError> {
+    let failed = |what: &'static str| move |source| KernelError::NetlinkSocket { what, source };
+    let runtime = tokio::runtime::Handle::current();
+    let socket = netns.run(move || {
+        let _inside = runtime.enter();
+        TokioSocket::new(NETLINK_ROUTE).map_err(failed("open"))
+    })?;
+    let mut socket = socket?;
+    let mask = groups.iter().fold(0, |mask, group| mask | 1 << (*group as u32 - 1));
+    socket.socket_mut().bind(&SocketAddr::new(0, mask)).map_err(failed("bind"))?;
+    let (connection, _, messages) = rtnetlink::from_socket(socket);
+    Ok((Box::pin(messages), tokio::spawn(connection)))
+}
 
 /// A stream of [`LinkEvent`]s of one namespace.
 pub struct LinkEvents {
@@ -42,18 +61,9 @@ impl LinkEvents {
     /// # Errors
     /// The socket cannot be made.
     pub fn open(netns: &Netns) -> Result<Self, KernelError> {
-        let failed = |what: &'static str| move |source| KernelError::NetlinkSocket { what, source };
-        let runtime = tokio::runtime::Handle::current();
-        let socket = netns.run(move || {
-            let _inside = runtime.enter();
-            TokioSocket::new(NETLINK_ROUTE).map_err(failed("open"))
-        })?;
-        let mut socket = socket?;
         let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
-        let mask = groups.into_iter().fold(0, |mask, group| mask | 1 << (group as u32 - 1));
-        socket.socket_mut().bind(&SocketAddr::new(0, mask)).map_err(failed("bind"))?;
-        let (connection, _, messages) = rtnetlink::from_socket(socket);
-        Ok(Self { messages: Box::pin(messages), connection: tokio::spawn(connection) })
+        let (messages, connection) = listen(netns, &groups)?;
+        Ok(Self { messages, connection })
     }
 
     /// The next change; `None` when the socket has failed for good.

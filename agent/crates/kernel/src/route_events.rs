@@ -1,15 +1,13 @@
 //! What somebody takes away of routes, neighbours and links, as it happens.
 
-use crate::link_events::event_of;
+use crate::link_events::{Messages, event_of, listen};
 use crate::{KernelError, LinkEvent, Netns, route_entry};
 use futures_util::{FutureExt as _, StreamExt as _};
 use netlink_packet_route::RouteNetlinkMessage;
 use orlop_model::Ifindex;
 use rtnetlink::packet_core::NetlinkPayload;
-use rtnetlink::sys::{AsyncSocket as _, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
 use rtnetlink::{MulticastGroup, packet_core::NetlinkMessage};
 use std::net::IpAddr;
-use std::pin::Pin;
 
 /// What has changed. Says where to look; the truth is in a fresh list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +24,6 @@ pub enum RouteEvent {
     /// A neighbour or forwarding entry of a link is gone.
     NeighbourGone(Ifindex),
 }
-
-type Messages = Pin<Box<dyn futures_util::Stream<Item = (NetlinkMessage<RouteNetlinkMessage>, SocketAddr)> + Send>>;
 
 /// A stream of [`RouteEvent`]s of one namespace.
 pub struct RouteEvents {
@@ -47,13 +43,6 @@ impl RouteEvents {
     /// # Errors
     /// The socket cannot be made.
     pub fn open(netns: &Netns) -> Result<Self, KernelError> {
-        let failed = |what: &'static str| move |source| KernelError::NetlinkSocket { what, source };
-        let runtime = tokio::runtime::Handle::current();
-        let socket = netns.run(move || {
-            let _inside = runtime.enter();
-            TokioSocket::new(NETLINK_ROUTE).map_err(failed("open"))
-        })?;
-        let mut socket = socket?;
         let groups = [
             MulticastGroup::Link,
             MulticastGroup::Neigh,
@@ -62,10 +51,8 @@ impl RouteEvents {
             MulticastGroup::Ipv4Route,
             MulticastGroup::Ipv6Route,
         ];
-        let mask = groups.into_iter().fold(0, |mask, group| mask | 1 << (group as u32 - 1));
-        socket.socket_mut().bind(&SocketAddr::new(0, mask)).map_err(failed("bind"))?;
-        let (connection, _, messages) = rtnetlink::from_socket(socket);
-        Ok(Self { messages: Box::pin(messages), connection: tokio::spawn(connection) })
+        let (messages, connection) = listen(netns, &groups)?;
+        Ok(Self { messages, connection })
     }
 
     /// The next change; `None` when the socket has failed for good. Cancelling it loses nothing.
